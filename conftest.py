@@ -1,0 +1,10 @@
+"""The root: names the plugins, nothing else."""
+
+pytest_plugins = [
+    "fixtures.options",
+    "fixtures.subject_under_test",
+    "fixtures.claiming",
+    "fixtures.stories",
+    "reports.plugin",
+    "pytester",
+]
