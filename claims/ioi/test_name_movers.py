@@ -1,0 +1,57 @@
+"""Name movers: late heads that attend from END to the indirect object and write it into the answer."""
+
+import pytest
+
+from fixtures.measures.sweep import earliest_layer_of_the_brightest, near_zero_share
+
+S1 = "curriculum on activation patching (S1)"
+
+
+def test_name_movers_carry_the_answer(ioi, card, expect):
+    """Patching the name movers at END, clean into corrupted, restores a good part of the logit difference."""
+    recovery = ioi.patch(card.heads("name mover"), at="END").recovery()
+    expect(recovery).above(card["name_mover_joint_recovery"])
+
+
+@pytest.mark.each_head("name mover")
+def test_each_name_mover_recovers_by_itself(ioi, expect, head):
+    """Patching {head} alone at END, clean into corrupted, moves the answer towards IO."""
+    expect(ioi.patch([head], at="END").recovery(), f"{S1}: name movers light up, each").above(0)
+
+
+@pytest.mark.each_head("name mover")
+def test_each_name_mover_attends_most_to_io(ioi, expect, head):
+    """From the last position, {head} attends more to IO than to any other token of the sentence."""
+    expect(ioi.attention_preference(head, to="IO"), f"{S1}: each one's largest attention falls on IO").above(0)
+
+
+def test_name_movers_attend_to_io_as_published(ioi, card, expect):
+    """From the last position, the name movers attend to IO with the published probability, on average over them."""
+    attention = ioi.mean_attention(card.heads("name mover"), to="IO")
+    expect(attention).near(card["name_mover_attention"])
+
+
+def test_name_movers_are_among_the_brightest_heads(ioi, card, expect):
+    """Of all heads patched one by one at END, the name movers are among the few that light up."""
+    heads, few = card.heads("name mover"), int(card["bright_heads"].value)
+    expect(ioi.head_sweep(at="END"), card["bright_heads"].source).top(few).contains(heads)
+
+
+def test_most_heads_recover_next_to_nothing(ioi, expect):
+    """Of all heads patched one by one at END, most change the logit difference by less than a twentieth."""
+    share = ioi.head_sweep(at="END").of(near_zero_share(0.05), "share of heads with a recovery below 0.05 in size", "share")
+    expect(share, f"{S1}: most cells near zero", because="most: over half").above(0.5)
+
+
+def test_the_brightest_heads_sit_late(ioi, card, expect):
+    """The three heads with the largest recovery at END sit in the later half of the layers."""
+    earliest = ioi.head_sweep(at="END").of(
+        earliest_layer_of_the_brightest(3), "earliest layer among the three brightest", "layer"
+    )
+    expect(earliest, f"{S1}: cells in middle-to-late layers light up").above(card.n_layers / 2 - 1)
+
+
+def test_name_movers_sit_in_the_published_layers(ioi, card, expect):
+    """The brightest head at END sits no earlier than the layers where name movers were published to be."""
+    earliest = ioi.head_sweep(at="END").of(earliest_layer_of_the_brightest(1), "layer of the brightest head", "layer")
+    expect(earliest).above(card["earliest_name_mover_layer"])
