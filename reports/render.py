@@ -1,0 +1,93 @@
+"""Rows in, files out: report.md, report.html, claims.csv and claims.json, each of them whole or not there.
+
+Equal input gives equal bytes, so two reports can be compared with `diff`.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fixtures.rows import COLUMNS
+from reports import wording
+from reports.journal import plain
+from reports.page import page
+
+_MARKDOWN = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<|`*_[]~\\$"})
+
+
+def render(meta: dict[str, Any], rows: Sequence[dict[str, Any]], out: Path) -> Path:
+    """Write every format into the folder `out`, in place of an earlier report, and return the path of report.html."""
+    meta, rows = plain(meta), [_complete(row) for row in plain(rows)]
+    texts = {
+        "report.md": markdown(meta, rows),
+        "claims.csv": csv(rows),
+        "claims.json": json.dumps({"meta": meta, "rows": rows}, indent=1, allow_nan=False) + "\n",
+        "report.html": page(meta, rows),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    # All formats are written before the first takes its name: an earlier report is replaced by a complete one or not at all.
+    temporary = {name: out / f".{name}.{os.getpid()}.tmp" for name in texts}
+    try:
+        for name, text in texts.items():
+            # A lone surrogate, which a tokenizer can produce, has no UTF-8: it becomes a question mark.
+            temporary[name].write_bytes(text.encode("utf-8", errors="replace"))
+        for name, path in temporary.items():
+            path.replace(out / name)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+    return out / "report.html"
+
+
+def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """The report as GitHub-flavoured markdown."""
+    # Pandas costs half a second to import; only a report needs it.
+    from pandas import DataFrame
+
+    parts = ["# Claims: expected against observed", wording.counts_line(rows)]
+    parts += [f"**Warning:** {markdown_text(warning)}" for warning in meta.get("warnings") or []]
+    parts.append("\n".join(f"- {label}: {markdown_text(value)}" for label, value in wording.facts(meta, rows)))
+    for circuit, chapter in wording.by_circuit(rows).items():
+        table = DataFrame([_markdown_row(row) for row in chapter], dtype=object)
+        parts += [f"## {markdown_text(circuit)}", table.to_markdown(index=False, disable_numparse=True)]
+    parts += ["## How to read the verdicts", "\n".join(f"- **{word}**: {text}" for word, text in wording.MEANINGS.items())]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_text(text: Any) -> str:
+    """Text that stays text inside a markdown table: marks as character references, line breaks as `↵`."""
+    return wording.one_line(text).translate(_MARKDOWN)
+
+
+def csv(rows: Sequence[dict[str, Any]]) -> str:
+    """One line a claim, the columns of the schema; nested fields as JSON, a missing value as an empty cell."""
+    from pandas import DataFrame
+
+    flat = [{key: _flat(value) for key, value in row.items()} for row in rows]
+    columns = list(dict.fromkeys([*COLUMNS, *(key for row in rows for key in row)]))
+    return DataFrame(flat, columns=columns, dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def _markdown_row(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "claim": markdown_text(wording.readable_name(row["claim_id"])),
+        "statement": markdown_text(row["statement"] or ""),
+        "expected": markdown_text(wording.expected(row)),
+        "observed": wording.observed_with_interval(row),
+        "n": wording.sample_size(row),
+        "margin": wording.margin(row),
+        "verdict": markdown_text(row["verdict"] or "no verdict"),
+        "reason": markdown_text(wording.reason(row)),
+        "source": markdown_text(row["source"] or ""),
+    }
+
+
+def _flat(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def _complete(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with every column of the schema, in its order, whatever wrote it."""
+    return dict.fromkeys(COLUMNS) | row

@@ -1,0 +1,85 @@
+"""The table that closes a run in the terminal: claim, expected, observed with its interval, n, verdict.
+
+Plain text, made for a given width. Where the claims' names have no room beside the numbers, each gets a line of its own above
+them: a name that is cut to a few letters tells nobody which claim fell.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+from fixtures.rows import HOLDS, KNOWN_FALSE
+from reports import wording
+
+_HEADINGS = ("claim", "expected", "observed", "n")
+_GAP = "  "
+_LEAST_NAME = 40
+_QUIET = (HOLDS, KNOWN_FALSE)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table. `verdict` ends the line and is apart from `text` so that a terminal may colour it."""
+
+    text: str
+    verdict: str = ""
+
+    def __str__(self) -> str:
+        return self.text + self.verdict
+
+
+def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
+    """The rows, grouped by circuit in the order they come, then the counts of the verdicts."""
+    if not rows:
+        return []
+    cells = {id(row): _cells(row) for row in rows}
+    widths = [max(cell_len(text) for text in column) for column in zip(_HEADINGS, *cells.values(), strict=True)]
+    verdict_width = max(len("verdict"), *(cell_len(_verdict(row)) for row in rows))
+    room = width - sum(widths[1:]) - verdict_width - len(_GAP) * 5
+    stacked = room < min(widths[0], _LEAST_NAME)
+    widths[0] = len(_GAP) if stacked else min(room, widths[0])
+    lines = [_line(("" if stacked else _HEADINGS[0], *_HEADINGS[1:]), widths, "verdict")]
+    for circuit, chapter in wording.by_circuit(rows).items():
+        lines.append(Line(circuit))
+        for row in chapter:
+            name, *numbers = cells[id(row)]
+            if stacked:
+                lines.append(Line(_GAP + shorten_name(name, max(width - len(_GAP), _LEAST_NAME))))
+                name = ""
+            lines.append(_line((name, *numbers), widths, _verdict(row)))
+            reason = wording.reason(row)
+            if reason and row.get("verdict") not in _QUIET:
+                lines.append(Line(_GAP * 3 + shorten(reason, max(width - len(_GAP) * 3, _LEAST_NAME))))
+    return [*lines, Line(""), Line(wording.counts_line(rows))]
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` in at most `width` cells, with an ellipsis for what is cut."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def shorten_name(name: str, width: int) -> str:
+    """Like `shorten`, but keeps what tells a claim's variants apart: the head after the dot."""
+    stem, dot, variant = name.rpartition(" · ")
+    kept = f"{dot}{variant}"
+    if cell_len(name) <= width or not dot or cell_len(kept) > width // 2:
+        return shorten(name, width)
+    return shorten(stem, width - cell_len(kept)) + kept
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    name = wording.readable_name(row.get("claim_id"))
+    return name, wording.expected(row), wording.observed_with_interval(row), wording.sample_size(row)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], verdict: str) -> Line:
+    name, expected, observed, n = cells
+    padded = [set_cell_size(shorten_name(name, widths[0]), widths[0]), set_cell_size(expected, widths[1])]
+    padded += [set_cell_size(observed, widths[2]), n.rjust(widths[3])]
+    return Line(_GAP + _GAP.join(padded) + _GAP, verdict)
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    return wording.one_line(row.get("verdict") or "no verdict")

@@ -1,0 +1,243 @@
+"""How a row is put in words: expectation, observation, margin, names, counts.
+
+Every function is total: a missing value becomes a dash, an operator nobody has heard of is printed with its bounds. A report
+that fails on an odd row would hide all the others.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fixtures.rows import HOLDS, INCONCLUSIVE, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, UNTESTED, VERDICTS
+
+NOTHING = "—"
+MINUS = "−"
+
+MEANINGS = {
+    HOLDS: "The whole confidence interval lies inside the expected range.",
+    REFUTED: "The whole interval lies outside the expected range, or a counterexample was found.",
+    INCONCLUSIVE: "The interval straddles the bound: this sample cannot decide.",
+    UNTESTED: "What the claim needs is missing here. It says nothing about the claim.",
+    INVALID: "Something else went wrong while measuring. It says nothing about the claim.",
+    KNOWN_FALSE: "Marked beforehand as false for this subject, and refuted as foretold.",
+    NOW_TRUE: "Marked beforehand as false for this subject, yet it holds: the mark is out of date.",
+}
+
+_SYMBOLS = {">": ">", ">=": "≥", "<": "<", "<=": "≤"}
+
+
+def readable_name(claim_id: Any) -> str:
+    """`ioi/name_movers/name_movers_carry_the_answer[L9H9]` -> `name movers carry the answer · L9H9`."""
+    path, bracket, parameters = str(claim_id or "").partition("[")
+    name = re.split(r"/|::", path)[-1].removeprefix("test_").replace("_", " ").strip()
+    variant, _, ordinal = parameters.rpartition("]")  # a claim's second row is called `name[variant]#2`
+    suffix = variant + ordinal if bracket else ""
+    return one_line(" · ".join(part for part in (name, suffix) if part)) or "unnamed claim"
+
+
+def visible(text: Any) -> str:
+    """Text with its control characters spelled out (`\\x1b`, `\\u202e`), line breaks kept.
+
+    Prompts and tokens come from outside: no escape sequence may reach the terminal, no text-direction override a reader.
+    """
+    return "".join(_spelled(character) if character != "\n" else character for character in str(text))
+
+
+def one_line(text: Any) -> str:
+    """Like `visible`, on one line: a line break shows as `↵`."""
+    return visible(text).replace("\n", "↵")
+
+
+def is_rate(row: dict[str, Any]) -> bool:
+    """Whether the row's values are fractions of prompts, to be shown as percentages."""
+    return row.get("unit") == "rate" or str(row.get("op") or "").startswith("rate")
+
+
+def is_rank(row: dict[str, Any]) -> bool:
+    """Whether the row's values are places in an order, 1 the highest."""
+    return str(row.get("op") or "").startswith("top")
+
+
+def expected(row: dict[str, Any]) -> str:
+    """The expectation: `> 0.42`, `3.41 … 3.71`, `≥ 99 %`, `in the top 3`, `always > 0`."""
+    op = str(row.get("op") or "").strip()
+    low, high = row.get("expected_low"), row.get("expected_high")
+    if low is None and high is None:
+        return one_line(op) or NOTHING
+    always = "always " if op.startswith("always") else ""
+    core = op.removeprefix("always").removeprefix("rate").strip()
+    if is_rank(row):
+        return f"in the top {_bound(row, high if high is not None else low)}"
+    if core in (">", ">="):
+        return f"{always}{_SYMBOLS[core]} {_bound(row, low if low is not None else high)}"
+    if core in ("<", "<="):
+        return f"{always}{_SYMBOLS[core]} {_bound(row, high if high is not None else low)}"
+    if low is None:
+        span = f"≤ {_bound(row, high)}"
+    elif high is None:
+        span = f"≥ {_bound(row, low)}"
+    else:
+        span = f"{number(_scaled(row, low))} … {_bound(row, high)}"
+    return f"{always}{span}" if core in ("", "within") else f"{always}{one_line(core)} {span}"
+
+
+def observed(row: dict[str, Any]) -> str:
+    """The measurement alone: `0.612`, `98.7 %`, `rank 2`."""
+    value = row.get("observed")
+    if value is None:
+        return NOTHING
+    if is_rank(row):
+        return f"rank {number(value)}"
+    return number(_scaled(row, value), _decimals(row)) + (" %" if is_rate(row) else "")
+
+
+def interval(row: dict[str, Any]) -> str:
+    """The confidence interval, `[0.551, 0.673]`, or nothing where there is none."""
+    low, high = row.get("ci_low"), row.get("ci_high")
+    if low is None and high is None:
+        return ""
+    decimals = None if is_rank(row) else _decimals(row)
+    ends = (number(_scaled(row, end), decimals) if end is not None else "…" for end in (low, high))
+    return f"[{', '.join(ends)}]"
+
+
+def observed_with_interval(row: dict[str, Any]) -> str:
+    """`0.612 [0.551, 0.673]`."""
+    return " ".join(part for part in (observed(row), interval(row)) if part)
+
+
+def margin(row: dict[str, Any]) -> str:
+    """The room between interval and bound, signed: `+0.31`."""
+    value = row.get("margin")
+    if value is None:
+        return NOTHING
+    text = number(float(f"{value:.2g}"))
+    return text if value < 0 else f"+{text}"
+
+
+def sample_size(row: dict[str, Any]) -> str:
+    """How many prompts were measured."""
+    return f"{row['n']:,}" if row.get("n") else NOTHING
+
+
+def reason(row: dict[str, Any]) -> str:
+    """Why the verdict is what it is, on one line; a counterexample's prompt stands in where no reason is given."""
+    given = str(row.get("reason") or "").strip()
+    prompt = (row.get("counterexample") or {}).get("prompt")
+    if given or not prompt:
+        return one_line(given)
+    return one_line(f"counterexample: {prompt}")
+
+
+def duration(seconds: Any) -> str:
+    """`0.4 s`, `3 min 20 s`."""
+    if not isinstance(seconds, int | float):
+        return NOTHING
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def number(value: float, decimals: int | None = None) -> str:
+    """A number for readers: no exponent where it can be helped, a true minus sign, no `-0`.
+
+    Without `decimals`, up to six significant digits and no trailing zeros: published bounds are printed as published.
+    """
+    size = abs(value)
+    if size and (size < 1e-4 or size >= 1e7):
+        mantissa, exponent = f"{value:.3g}".partition("e")[::2]
+        text = f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    elif decimals is None:
+        text = f"{value:.6g}" if size < 1e5 else f"{value:,.0f}"
+    else:
+        text = f"{value:,.{decimals}f}"
+    if text.startswith("-") and not text.strip("-0.,"):
+        text = text[1:]
+    return text.replace("-", MINUS)
+
+
+def by_circuit(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each circuit, circuits and rows in the order in which they come."""
+    chapters: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        chapters.setdefault(one_line(row.get("circuit") or "other"), []).append(row)
+    return chapters
+
+
+def counts(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """How many rows have each verdict, in the order of `VERDICTS`; words outside it come last."""
+    found = Counter(str(row.get("verdict") or "no verdict") for row in rows)
+    known = {verdict: found.pop(verdict) for verdict in VERDICTS if verdict in found}
+    return known | dict(sorted(found.items()))
+
+
+def counts_line(rows: Iterable[dict[str, Any]]) -> str:
+    """`14 hold · 2 refuted · 1 inconclusive · 3 untested`."""
+    parts = (f"{n} hold" if word == HOLDS and n != 1 else f"{n} {one_line(word)}" for word, n in counts(rows).items())
+    return " · ".join(parts) or "no claims"
+
+
+def facts(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What a reader must know to judge or repeat the run, as (label, value), from `meta` or else from the rows themselves."""
+
+    def fact(key: str) -> str:
+        given = meta.get(key)
+        values = [given] if given is not None else list(dict.fromkeys(row.get(key) for row in rows))
+        return ", ".join(_said(value) for value in values if value not in (None, "", {}, []))
+
+    versions = meta.get("versions") or next((row["versions"] for row in rows if row.get("versions")), {})
+    listed = [
+        ("subject", fact("subject")),
+        ("weights sha256", fact("weights_sha256")),
+        ("device", fact("device")),
+        ("dtype", fact("dtype")),
+        ("weight mode", fact("mode")),
+        ("BOS prepended", fact("prepend_bos")),
+        ("seed", fact("seed")),
+        ("profile", fact("profile")),
+        ("versions", " · ".join(f"{name} {version}" for name, version in dict(versions).items())),
+        ("started", fact("started")),
+        ("duration", duration(meta["duration_s"]) if meta.get("duration_s") is not None else ""),
+        ("pytest arguments", " ".join(str(argument) for argument in meta.get("pytest_args") or [])),
+    ]
+    told = {"subject", "weights_sha256", "device", "dtype", "mode", "prepend_bos", "seed", "profile", "versions", "started"}
+    told |= {"finished", "duration_s", "pytest_args", "counts", "warnings"}
+    listed += [(str(key).replace("_", " "), fact(key)) for key in meta if key not in told]
+    return [(label, value) for label, value in listed if value]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return " · ".join(f"{key} {_said(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_said(item) for item in value)
+    return str(value)
+
+
+def _spelled(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+def _scaled(row: dict[str, Any], value: float) -> float:
+    return value * 100 if is_rate(row) else value
+
+
+def _bound(row: dict[str, Any], value: float) -> str:
+    return number(_scaled(row, value)) + (" %" if is_rate(row) else "")
+
+
+def _decimals(row: dict[str, Any]) -> int:
+    """As many decimals as show three digits, and more where rounding would print a measurement equal to a bound it misses."""
+    bounds = [_scaled(row, row[key]) for key in ("expected_low", "expected_high") if row.get(key) is not None]
+    values = [_scaled(row, row[key]) for key in ("observed", "ci_low", "ci_high") if row.get(key) is not None]
+    size = max((abs(value) for value in values), default=0.0)
+    decimals = next((places for places, limit in ((0, 1000), (1, 100), (1, 10), (2, 1)) if size >= limit), 3)
+    while decimals < 6 and any(
+        value != bound and round(value, decimals) == round(bound, decimals) for value in values for bound in bounds
+    ):
+        decimals += 1
+    return decimals
