@@ -1,0 +1,49 @@
+"""What the instrument's own tests stand on: a random GPT-2-shaped bridge in both modes, and the embedded model."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from fixtures.interventions.transformer import Transformer
+from fixtures.subjects import Settings, Subject, prepare
+from tests.tiny_models import save_tiny_gpt2
+
+LAYERS, HEADS, WIDTH = 3, 4, 32
+
+
+@pytest.fixture(scope="session", params=["raw", "processed"])
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """A random model of 3 layers and 4 heads, as a bridge: (bridge, transformer), raw and processed."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    save_tiny_gpt2(folder, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH)
+    card = folder.parent / "tiny.toml"
+    card.write_text(f'title = "tiny"\n[shape]\nlayers = {LAYERS}\nheads = {HEADS}\n')
+    subject = Subject(prepare(Settings(name=str(folder), card=str(card), mode=request.param)))
+    return subject.bridge, Transformer(subject.bridge)
+
+
+@pytest.fixture(scope="session")
+def mini() -> Subject:
+    """The embedded model as a subject."""
+    return Subject(prepare(Settings(name="mini")))
+
+
+@pytest.fixture(scope="session")
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two batches of 5 × 9 tokens that differ at positions 4 and 5."""
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randint(5, 200, (5, 9), generator=generator)
+    b = a.clone()
+    b[:, 4:6] = torch.randint(5, 200, (5, 2), generator=generator)
+    return a, b
+
+
+@pytest.fixture(scope="session")
+def gpt2_folder() -> Path:
+    """A folder with GPT-2's real tokenizer, where GPT2_SMALL_DIR names one."""
+    folder = os.environ.get("GPT2_SMALL_DIR")
+    if not folder:
+        pytest.skip("needs GPT-2's tokenizer: set GPT2_SMALL_DIR to a folder with vocab.json and merges.txt")
+    return Path(folder)

@@ -1,0 +1,65 @@
+"""The README's promises that can be run."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def example() -> str:
+    """The complete claim in the section "Add a claim"."""
+    section = README[README.index("## Add a claim") :]
+    return re.search(r"```python\n(.*?)```", section, re.S)[1]
+
+
+def test_the_example_claim_is_under_ten_lines():
+    assert len(example().strip().splitlines()) < 10
+
+
+def test_the_example_claim_runs_and_has_its_row(pytester: pytest.Pytester):
+    folder = pytester.mkdir("claims") / "ioi"
+    folder.mkdir()
+    (folder / "test_mine.py").write_text(example(), encoding="utf-8")
+    pytester.makeconftest((ROOT / "conftest.py").read_text(encoding="utf-8"))
+    pytester.makepyprojecttoml((ROOT / "pyproject.toml").read_text(encoding="utf-8").replace('["."]', f'["{ROOT}"]'))
+    result = pytester.runpytest_subprocess("claims", "--subject", "mini", "-k", "one_name_mover", "--report-dir", "out")
+    assert result.ret == 0, result.stdout.str()
+    (row,) = json.loads((pytester.path / "out" / "claims.json").read_text(encoding="utf-8"))["rows"]
+    assert row["verdict"] == "holds"
+    assert row["claim_id"] == "ioi/mine/one_name_mover_can_be_spared"
+    assert row["statement"].startswith("Without its first name mover")
+    assert row["source"] == "my notebook, 21 November"
+    assert row["n"] >= 120 and row["ci_low"] < row["observed"] < row["ci_high"]
+
+
+def test_every_file_that_the_readme_names_exists():
+    for path in re.findall(r"`((?:claims|fixtures|reports|tests|training|docs)/[\w./-]+)`", README):
+        if not path.startswith("reports/out") and path != "claims/ioi/test_mine.py":
+            assert (ROOT / path).exists(), path
+    for path in re.findall(r"\]\(((?!http)[\w./-]+)\)", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_option_that_the_readme_names_is_one(pytester: pytest.Pytester):
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "pytest", "--help"]
+    helped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for option in set(re.findall(r"`(--[a-z-]+)", README)):
+        assert option in helped, option
+
+
+def test_every_measure_and_expectation_that_the_readme_names_exists():
+    from fixtures.expect import Expectation
+    from fixtures.ioi import IOI, Ablated, Patched
+
+    section = README[README.index("**What can be measured**") : README.index("**Coordinates")]
+    names = set(re.findall(r"\.([a-z_]+)\(", section))
+    assert len(names) > 15
+    for name in names:
+        assert any(hasattr(cls, name) for cls in (IOI, Ablated, Patched, Expectation)) or name == "contains", name
