@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
                 "circuit": circuit,
                 "line": wording.counts_line(chapter),
                 "claims": claims,
-                "figures": [claim for claim in claims if claim["drawing"] or claim["no_drawing"]],
+                "figures": _figures(chapter, claims),
             }
         )
     found = wording.counts(rows)
@@ -112,6 +113,15 @@ def _claim(row: dict[str, Any], anchor: str) -> dict[str, Any]:
         "drawing": Markup(drawing),
         "no_drawing": no_drawing,
     }
+
+
+def _figures(chapter: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The claims that have a figure, those that share one together: several claims read one sweep."""
+    shared: dict[str, list[dict[str, Any]]] = {}
+    for row, claim in zip(chapter, claims, strict=True):
+        if claim["drawing"] or claim["no_drawing"]:
+            shared.setdefault(json.dumps(row["figure"], sort_keys=True), []).append(claim)
+    return list(shared.values())
 
 
 def _drawing(row: dict[str, Any], anchor: str) -> tuple[str, str]:

@@ -80,9 +80,11 @@ def test_a_change_keeps_the_clean_labels(ioi):
 
 
 def test_the_effect_of_a_change_is_paired(ioi):
-    effect = ioi.effect_of("neutral prefix").take(N).values
+    effect = ioi.effect_of("neutral prefix").take(N)
     with_, without = ioi.changed("neutral prefix").logit_difference().take(N).values, ioi.logit_difference().take(N).values
-    assert effect == pytest.approx(with_ - without, abs=1e-5)
+    assert effect.values == pytest.approx(with_ - without, abs=1e-5)
+    assert effect.weights == pytest.approx(without, abs=1e-5)
+    assert effect.estimate == pytest.approx((with_.mean() - without.mean()) / without.mean(), abs=1e-5)
 
 
 @pytest.mark.parametrize("corruption", ["name swap", "ABC"])

@@ -222,3 +222,12 @@ def test_a_chapter_holds_its_claims_together():
     html = page.page(META, rows)
     assert html.count("<h2>one") == 1
     assert html.index('id="a"') < html.index('id="c"') < html.index("<h2>two") < html.index('id="b"')
+
+
+def test_claims_that_read_one_sweep_share_its_figure():
+    rows = [sample(claim_id="a/b/one", figure=HEATMAP), sample(claim_id="a/b/two", figure=HEATMAP)]
+    rows.append(sample(claim_id="a/b/three", figure=HEATMAP | {"title": "another sweep"}))
+    html = page.page(META, rows)
+    assert html.count("<figure>") == 2
+    caption = html[html.index("<figcaption>") : html.index("</figcaption>")]
+    assert "one" in caption and "two" in caption and "three" not in caption

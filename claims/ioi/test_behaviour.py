@@ -1,7 +1,7 @@
 """What the model does on p_IOI: "When Mary and John went to the store, John gave a drink to" is continued with " Mary"."""
 
 
-def test_io_outranks_s_on_nearly_every_prompt(ioi, card, expect):
+def test_IO_outranks_S_on_nearly_every_prompt(ioi, card, expect):
     """The indirect object is preferred to the subject on nearly every prompt."""
     expect(ioi.prefers_io()).rate_at_least(card["prefers_io"])
 
@@ -11,12 +11,12 @@ def test_mean_logit_difference_is_as_published(ioi, card, expect):
     expect(ioi.logit_difference()).near(card["logit_difference"])
 
 
-def test_probability_of_io_is_as_published(ioi, card, expect):
+def test_probability_of_IO_is_as_published(ioi, card, expect):
     """The mean probability of the indirect object is the published one."""
     expect(ioi.probability()).near(card["io_probability"])
 
 
-def test_io_is_the_top_token_on_most_prompts(ioi, expect):
+def test_IO_is_the_top_token_on_most_prompts(ioi, expect):
     """The indirect object is the likeliest of all tokens on most prompts."""
     expect(ioi.answers_io(), "notebook sandbox (S0): the top token is the indirect object", because="most: over half").above(
         0.5

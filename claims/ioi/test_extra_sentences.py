@@ -1,31 +1,31 @@
 """Figure 8 of the paper: a sentence about S changes little, the same sentence about IO misleads the model."""
 
 
-def test_logit_difference_with_an_extra_s(ioi, card, expect):
+def test_logit_difference_with_an_extra_S(ioi, card, expect):
     """With an extra sentence about S, the mean logit difference is the published one."""
     expect(ioi.changed("extra S").logit_difference()).near(card["extra_s_logit_difference"])
 
 
-def test_probability_with_an_extra_s(ioi, card, expect):
+def test_probability_with_an_extra_S(ioi, card, expect):
     """With an extra sentence about S, the mean probability of IO is the published one."""
     expect(ioi.changed("extra S").probability()).near(card["extra_s_probability"])
 
 
-def test_io_outranks_s_with_an_extra_s(ioi, card, expect):
+def test_IO_outranks_S_with_an_extra_S(ioi, card, expect):
     """With an extra sentence about S, IO is preferred as often as published."""
     expect(ioi.changed("extra S").prefers_io()).rate_at_least(card["extra_s_prefers_io"])
 
 
-def test_logit_difference_with_an_extra_io(ioi, card, expect):
-    """With an extra sentence about IO, the mean logit difference falls to the published one."""
+def test_logit_difference_with_an_extra_IO(ioi, card, expect):
+    """With an extra sentence about IO, the mean logit difference is the published one."""
     expect(ioi.changed("extra IO").logit_difference()).near(card["extra_io_logit_difference"])
 
 
-def test_probability_with_an_extra_io(ioi, card, expect):
-    """With an extra sentence about IO, the mean probability of IO falls to the published one."""
+def test_probability_with_an_extra_IO(ioi, card, expect):
+    """With an extra sentence about IO, the mean probability of IO is the published one."""
     expect(ioi.changed("extra IO").probability()).near(card["extra_io_probability"])
 
 
-def test_s_outranks_io_as_often_as_published_with_an_extra_io(ioi, card, expect):
+def test_S_outranks_IO_as_often_as_published_with_an_extra_IO(ioi, card, expect):
     """With an extra sentence about IO, S is preferred as often as published."""
     expect(ioi.changed("extra IO").prefers_s()).near(card["extra_io_prefers_s"])

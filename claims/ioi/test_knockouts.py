@@ -19,17 +19,17 @@ def test_knocking_out_the_negative_name_movers_raises_the_logit_difference(ioi, 
     expect(ioi.ablate(card.heads("negative name mover"), by=by).loss(), WANG).below(0)
 
 
-def test_without_s_inhibition_less_than_half_is_left(ioi, card, expect):
+def test_without_S_inhibition_less_than_half_is_left(ioi, card, expect):
     """Knocking out the S-inhibition heads (mean ablation) leaves less than half of the logit difference."""
     expect(ioi.ablate(card.heads("S-inhibition"), by="mean").remaining()).below(card["s_inhibition_share_left"])
 
 
-def test_without_s_inhibition_resampling_agrees(ioi, card, expect):
+def test_without_S_inhibition_resampling_agrees(ioi, card, expect):
     """Knocking out the S-inhibition heads by resampling from p_ABC, too, leaves less than half of the logit difference."""
     expect(ioi.ablate(card.heads("S-inhibition"), by="resample").remaining()).below(card["s_inhibition_share_left"])
 
 
-def test_s_inhibition_acts_at_end(ioi, card, expect):
+def test_S_inhibition_acts_at_END(ioi, card, expect):
     """Knocking out the S-inhibition heads at END alone (mean ablation) already leaves less than half."""
     ablated = ioi.ablate(card.heads("S-inhibition"), by="mean", at=card.family("S-inhibition").position)
     expect(ablated.remaining()).below(card["s_inhibition_share_left"])

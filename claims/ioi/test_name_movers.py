@@ -20,12 +20,12 @@ def test_each_name_mover_recovers_by_itself(ioi, expect, head):
 
 
 @pytest.mark.each_head("name mover")
-def test_each_name_mover_attends_most_to_io(ioi, expect, head):
+def test_each_name_mover_attends_most_to_IO(ioi, expect, head):
     """From the last position, {head} attends more to IO than to any other token of the sentence."""
     expect(ioi.attention_preference(head, to="IO"), f"{S1}: each one's largest attention falls on IO").above(0)
 
 
-def test_name_movers_attend_to_io_as_published(ioi, card, expect):
+def test_name_movers_attend_to_IO_as_published(ioi, card, expect):
     """From the last position, the name movers attend to IO with the published probability, on average over them."""
     attention = ioi.mean_attention(card.heads("name mover"), to="IO")
     expect(attention).near(card["name_mover_attention"])

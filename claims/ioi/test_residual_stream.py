@@ -5,7 +5,7 @@ from fixtures.measures.sweep import cell, handover_layer
 TLM_20 = "TransformerLens activation patching demo, cell 22 (resid_pre)"
 
 
-def test_the_answer_is_handed_over_from_s2_to_end_in_the_published_layer(ioi, card, expect):
+def test_the_answer_is_handed_over_from_S2_to_END_in_the_published_layer(ioi, card, expect):
     """With S2 corrupted, the first layer before which END restores more than S2 does is the published one."""
     sweep = ioi.residual_sweep(corruption="S2 to IO")
     expect(sweep.of(handover_layer("S2", "END"), "first layer at which END restores more than S2", "layer")).near(
@@ -13,7 +13,7 @@ def test_the_answer_is_handed_over_from_s2_to_end_in_the_published_layer(ioi, ca
     )
 
 
-def test_before_the_last_layer_end_has_everything(ioi, card, expect):
+def test_before_the_last_layer_END_has_everything(ioi, card, expect):
     """With S2 corrupted, the stream at END before the last layer restores the published, nearly whole, share."""
     sweep = ioi.residual_sweep(corruption="S2 to IO")
     expect(sweep.of(cell(-1, "END"), "recovery at END before the last layer", "share")).near(
