@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fixtures.rows import plain
+
 
 class ReportError(Exception):
     """What went wrong, where, and what to do about it, in one sentence for the user."""
@@ -60,11 +62,6 @@ def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise ReportError(f"{path} holds no meta and no rows: run the claims again.")
     rows.sort(key=lambda pair: pair[0])
     return meta, [row for _, row in rows]
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON gives it back: tuples as lists, keys as strings, NaN and infinities (which JSON has not) as None."""
-    return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
 
 
 def _is_record(line: str) -> bool:

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fixtures.rows import COLUMNS
+from fixtures.rows import COLUMNS, plain
 from reports import wording
-from reports.journal import plain
 from reports.page import page
 
 _MARKDOWN = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<|`*_[]~\\$"})
