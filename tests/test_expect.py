@@ -129,6 +129,14 @@ def test_a_rate_counts_prompts_and_nothing_else(expect, paper):
         expect(Samples(np.ones(400), "x", "rate", range(400))).rate_at_most(0.5)
 
 
+def test_a_rate_has_a_rates_interval_whatever_is_expected_of_it(expect, paper):
+    """All prompts alike: a bootstrap would give no width, and a verdict that 100 prompts cannot carry."""
+    expect(Samples(np.zeros(100), "x", "rate", range(100))).near(0.02, within=0.02)
+    assert paper.rows[0].verdict == HOLDS and paper.rows[0].ci_high == pytest.approx(0.0362, abs=1e-4)
+    expect(Samples(np.ones(100), "x", "rate", range(100))).above(0.97)
+    assert paper.rows[1].verdict == INCONCLUSIVE
+
+
 def test_margins_are_signed_and_in_units_of_the_expected_value():
     assert margin_of(3.0, 5.0, 2.0, np.inf, 2.0) == pytest.approx(0.5)
     assert margin_of(1.0, 3.0, 2.0, np.inf, 2.0) == pytest.approx(-0.5)

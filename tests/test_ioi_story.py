@@ -190,6 +190,17 @@ def test_attention_is_the_bridges(ioi):
         assert preference[i] == pytest.approx(float(rows[0][s1]) - max(others), abs=1e-5)
 
 
+def test_the_attention_sweep_is_the_bridges(ioi):
+    grid = ioi.attention_sweep(to="IO").take(N)
+    assert grid.weights is None
+    for i, prompt in enumerate(ioi.prompts(N)):
+        batch = alone(ioi, prompt)
+        cache, end, io = plain_cache(ioi, batch), int(batch.positions["END"][0]), int(batch.positions["IO"][0])
+        for layer in range(4):
+            expected = cache[f"blocks.{layer}.attn.hook_pattern"][0, :, end, io].tolist()
+            assert grid.values[i, layer] == pytest.approx(expected, abs=1e-5)
+
+
 def test_looking_again_measures_only_what_is_new(ioi, monkeypatch):
     measurement = ioi.on(orders=["ABBA"]).logit_difference()
     first = measurement.take(4).values

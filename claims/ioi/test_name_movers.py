@@ -51,7 +51,7 @@ def test_the_brightest_heads_sit_late(ioi, card, expect):
     expect(earliest, f"{S1}: cells in middle-to-late layers light up").above(card.n_layers / 2 - 1)
 
 
-def test_name_movers_sit_in_the_published_layers(ioi, card, expect):
-    """The brightest head at END sits no earlier than the layers where name movers were published to be."""
-    earliest = ioi.head_sweep(at="END").of(earliest_layer_of_the_brightest(1), "layer of the brightest head", "layer")
+def test_the_heads_that_attend_to_IO_sit_in_the_published_layers(ioi, card, expect):
+    """The three heads that attend most to IO from the last position sit no earlier than name movers were published to."""
+    earliest = ioi.attention_sweep(to="IO").of(earliest_layer_of_the_brightest(3), "earliest layer among the three", "layer")
     expect(earliest).above(card["earliest_name_mover_layer"])
