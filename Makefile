@@ -20,10 +20,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-## Train the embedded model anew (about half an hour on 2 cores), then find its card anew.
+## Train the embedded model anew (about half an hour on 2 cores); `make card` then finds its card anew.
 mini: $(READY)
 	$(BIN)/python -m training.train_mini
-	$(BIN)/python -m training.find_card
+	$(BIN)/python -m training.accept
 
 card: $(READY)
 	$(BIN)/python -m training.find_card

@@ -133,7 +133,8 @@ def _cell_text(value: float, limit: float) -> tuple[str, str]:
     if not math.isfinite(value):
         return wording.NOTHING, _INK
     places = 2 if limit < 10 else 1 if limit < 100 else 0
-    return wording.number(value, places), "white" if abs(value) > 0.6 * limit else "black"
+    shown = 0.0 if abs(value) < 0.5 * 10**-places else value  # in a cell, a billionth is nothing
+    return wording.number(shown, places), "white" if abs(value) > 0.6 * limit else "black"
 
 
 def _labels(given: Any, count: int) -> list[str]:

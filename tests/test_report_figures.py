@@ -111,3 +111,10 @@ def test_nothing_observed_draws_no_strip():
 def test_a_strip_says_its_numbers():
     svg = figures.strip({"op": "<b>", "expected_low": 1.0, "observed": 2.0})
     assert ElementTree.fromstring(svg).get("aria-label") == "expected <b> ≥ 1; observed 2.00"
+
+
+def test_a_billionth_is_nothing_in_a_cell():
+    drawing = figures.heatmap(
+        heatmap() | {"values": [[1e-9, -1e-9], [1.0, 0.5]], "rows": ["a", "b"], "columns": ["c", "d"]}, "a"
+    )
+    assert "e−9<" not in drawing and ">0.00<" in drawing

@@ -128,7 +128,8 @@ def values(ioi: IOI, found: dict[str, Found], n: int) -> dict[str, dict[str, flo
 
     def near(measurement, within: float | None = None) -> dict[str, float | str]:
         value = mean(measurement, n)
-        return {"value": round(value, 4), "within": round(within if within is not None else TENTH * abs(value), 4)}
+        tolerance = within if within is not None else TENTH * abs(value)
+        return {"value": round(value, 2 if abs(value) > 1 else 3), "within": round(tolerance, 2 if tolerance > 0.1 else 3)}
 
     out: dict[str, dict[str, float | str]] = {
         "logit_difference": near(ioi.logit_difference()) | {"unit": "logits"},
@@ -148,7 +149,7 @@ def values(ioi: IOI, found: dict[str, Found], n: int) -> dict[str, dict[str, flo
         movers = list(found["name mover"].heads)
         joint = mean(ioi.patch(movers, at="END").recovery(), n)
         out["name_mover_joint_recovery"] = {
-            "value": round(joint / 2, 4),
+            "value": round(joint / 2, 2),
             "unit": "share",
             "note": f"half of the {joint:.3f} found",
         }
@@ -160,7 +161,7 @@ def values(ioi: IOI, found: dict[str, Found], n: int) -> dict[str, dict[str, flo
     if "S-inhibition" in found:
         left = mean(ioi.ablate(list(found["S-inhibition"].heads), by="mean").remaining(), n)
         note = f"half way between the {left:.3f} found and 1"
-        out["s_inhibition_share_left"] = {"value": round((1 + left) / 2, 4), "unit": "share", "note": note}
+        out["s_inhibition_share_left"] = {"value": round((1 + left) / 2, 2), "unit": "share", "note": note}
     return out
 
 
@@ -171,7 +172,7 @@ def _layer(measurement, n: int) -> dict[str, float | str]:
 
 def _cell(ioi: IOI, n: int) -> dict[str, float | str]:
     grid = ioi.residual_sweep(corruption="S2 to IO").take(n).estimate
-    return {"value": round(float(grid[-1, -1]), 4), "within": TENTH, "unit": "share"}
+    return {"value": round(float(grid[-1, -1]), 2), "within": TENTH, "unit": "share"}
 
 
 def card_text(title: str, models: list[str], shape: tuple[int, int], found: dict[str, Found], known: dict, how: str) -> str:
