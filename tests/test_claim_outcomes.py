@@ -284,7 +284,7 @@ def test_an_inconclusive_claim_says_how_many_prompts_would_decide_it(project):
 def test_an_untested_claim_says_what_to_do(project):
     result, rows = claimed(project, CLAIMS, "-k", "card or untested", "-rs")
     assert [row["reason"] for row in rows] == [
-        "the card 'made-up' has no value 'missing': add [values.missing] with its source to test this",
+        "the card 'made-up' has no value 'missing': add [values.missing] with its source",
         "there is no such thing here: bring one",
     ]
     result.stdout.fnmatch_lines(["SKIPPED * the card 'made-up' has no value 'missing': add *", "SKIPPED *: bring one"])
