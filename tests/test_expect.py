@@ -137,6 +137,30 @@ def test_a_rate_has_a_rates_interval_whatever_is_expected_of_it(expect, paper):
     assert paper.rows[1].verdict == INCONCLUSIVE
 
 
+def test_a_share_of_nothing_is_refuted_and_a_share_of_something_is_not(expect, paper):
+    """The whole must be there: a ratio of noise to noise can lie anywhere, even inside what was expected."""
+    random = np.random.default_rng(0)
+    clusters = [i % 15 for i in range(120)]
+    part, nothing, something = random.normal(0.5, 0.1, 120), random.normal(0, 1, 120), random.normal(1, 0.1, 120)
+    with pytest.raises(Refuted, match="nothing to take a share of"):
+        expect(Samples(part, "x", "share", clusters, weights=nothing)).between(-1e9, 1e9)
+    expect(Samples(part, "x", "share", clusters, weights=something)).between(0.4, 0.6)
+    assert [row.verdict for row in paper.rows] == [REFUTED, HOLDS]
+    with pytest.raises(Refuted, match="nothing to take a share of"):
+        expect(Samples(part, "x", "share", clusters, weights=-something)).below(0)
+
+
+def test_a_whole_that_is_there_is_given_the_prompts_it_takes_to_see_it(expect, paper):
+    random = np.random.default_rng(1)
+    part, whole = random.normal(0.2, 0.5, 960), random.normal(0.2, 1, 960)
+
+    def take(n: int) -> Samples:
+        return Samples(part[:n], "x", "share", [i % 15 for i in range(n)], weights=whole[:n], prompts=range(n))
+
+    expect(Measurement(take, prepend_bos=False)).above(0.1)
+    assert paper.rows[0].verdict == HOLDS and paper.rows[0].n > 120
+
+
 def test_margins_are_signed_and_in_units_of_the_expected_value():
     assert margin_of(3.0, 5.0, 2.0, np.inf, 2.0) == pytest.approx(0.5)
     assert margin_of(1.0, 3.0, 2.0, np.inf, 2.0) == pytest.approx(-0.5)

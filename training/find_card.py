@@ -158,10 +158,11 @@ def values(ioi: IOI, found: dict[str, Found], n: int) -> dict[str, dict[str, flo
         out["earliest_name_mover_layer"] = {"value": _layer(earliest, n)["value"], "unit": "layer"}
         lit = int((ioi.head_sweep(at="END").take(n).estimate > EFFECT).sum())
         out["bright_heads"] = {"value": lit, "unit": "heads", "note": f"as many as recover more than {EFFECT} here"}
-    if "S-inhibition" in found:
-        left = mean(ioi.ablate(list(found["S-inhibition"].heads), by="mean").remaining(), n)
+    for name, family in found.items():
+        left = mean(ioi.ablate(list(family.heads), by="mean").remaining(), n)
         note = f"half way between the {left:.3f} found and 1"
-        out["s_inhibition_share_left"] = {"value": round((1 + left) / 2, 2), "unit": "share", "note": note}
+        key = f"{name.replace(' ', '_')}_share_left"
+        out[key] = {"value": round((1 + left) / 2, 3), "unit": "share", "note": note}
     return out
 
 

@@ -15,8 +15,9 @@ def test_name_movers_carry_the_answer(ioi, card, expect):
 
 @pytest.mark.each_head("name mover")
 def test_each_name_mover_recovers_by_itself(ioi, expect, head):
-    """Patching {head} alone at END, clean into corrupted, moves the answer towards IO."""
-    expect(ioi.patch([head], at="END").recovery(), f"{S1}: name movers light up, each").above(0)
+    """Patching {head} alone at END, clean into corrupted, restores more than a twentieth of the logit difference."""
+    recovery = ioi.patch([head], at="END").recovery()
+    expect(recovery, f"{S1}: name movers light up, each", because="the twentieth that counts as next to nothing").above(0.05)
 
 
 @pytest.mark.each_head("name mover")
