@@ -19,6 +19,9 @@ from fixtures.rows import HOLDS, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED
 from fixtures.run_facts import META
 from reports import journal, terminal, wording
 
+#: What a finished run writes beside its journal.
+RENDERED = ("report.html", "report.md", "claims.csv", "claims.json")
+
 _DEFAULT = Path("reports/out/latest")
 _CLAIMS = "claims"
 _COLOURS = {HOLDS: "green", REFUTED: "red", NOW_TRUE: "red", INVALID: "red", KNOWN_FALSE: "cyan"}
@@ -149,6 +152,9 @@ class Collector:
         self._started = datetime.now(UTC)
         try:
             journal.start(self._journal, self._meta())
+            # Should this run be killed, no report of an earlier one must lie beside its journal.
+            for name in RENDERED:
+                (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise pytest.UsageError(_unwritable(self.folder, str(error.strerror))) from error
 

@@ -51,6 +51,9 @@ def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     for circuit, chapter in wording.by_circuit(rows).items():
         table = DataFrame([_markdown_row(row) for row in chapter], dtype=object)
         parts += [f"## {markdown_text(circuit)}", table.to_markdown(index=False, disable_numparse=True)]
+    examples = [line for row in rows if (line := _counterexample_line(row))]
+    if examples:
+        parts += ["## Counterexamples", "\n".join(examples)]
     parts += ["## How to read the verdicts", "\n".join(f"- **{word}**: {text}" for word, text in wording.MEANINGS.items())]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -81,6 +84,17 @@ def _markdown_row(row: dict[str, Any]) -> dict[str, str]:
         "reason": markdown_text(wording.reason(row)),
         "source": markdown_text(row["source"] or ""),
     }
+
+
+def _counterexample_line(row: dict[str, Any]) -> str:
+    """A refuted claim's prompt, where it comes from, and what the model says to it."""
+    example = row["counterexample"] or {}
+    if not example.get("prompt"):
+        return ""
+    said = "; ".join(f"{key}: {example[key]}" for key in ("population", "value", "batch_mean") if example.get(key) is not None)
+    tokens = ", ".join(f"{token!r} {p:.3g}" for token, p in example.get("top_tokens") or [])
+    name = wording.readable_name(row["claim_id"])
+    return "- " + markdown_text(f"{name}: “{example['prompt']}” ({said})" + (f"; likeliest tokens {tokens}" if tokens else ""))
 
 
 def _flat(value: Any) -> Any:

@@ -161,6 +161,16 @@ def test_a_whole_that_is_there_is_given_the_prompts_it_takes_to_see_it(expect, p
     assert paper.rows[0].verdict == HOLDS and paper.rows[0].n > 120
 
 
+@pytest.mark.parametrize("say", ["above", "below"])
+def test_rounding_errors_are_no_effect(expect, paper, say):
+    """A head whose weights are zero does nothing, and no number of prompts makes something of it."""
+    with pytest.raises(Refuted, match="no effect at all"):
+        getattr(expect(normal(1e-9, sd=1e-8)), say)(0)
+    assert paper.rows[0].verdict == REFUTED
+    expect(normal(0.01, sd=1e-3)).above(0)
+    assert paper.rows[1].verdict == HOLDS
+
+
 def test_margins_are_signed_and_in_units_of_the_expected_value():
     assert margin_of(3.0, 5.0, 2.0, np.inf, 2.0) == pytest.approx(0.5)
     assert margin_of(1.0, 3.0, 2.0, np.inf, 2.0) == pytest.approx(-0.5)

@@ -231,3 +231,12 @@ def test_claims_that_read_one_sweep_share_its_figure():
     assert html.count("<figure>") == 2
     caption = html[html.index("<figcaption>") : html.index("</figcaption>")]
     assert "one" in caption and "two" in caption and "three" not in caption
+
+
+def test_markdown_shows_the_counterexample_as_text():
+    example = {"prompt": "a | b\n<script>", "population": "all templates", "value": -1.5, "top_tokens": [[" Mary", 0.5]]}
+    text = render.markdown(META, render.plain([sample(verdict=REFUTED, counterexample=example)]))
+    section = text[text.index("## Counterexamples") :]
+    assert "all templates" in section and "-1.5" in section.replace("−", "-") and "Mary" in section
+    assert "<script>" not in section
+    assert "## Counterexamples" not in render.markdown(META, render.plain([sample()]))
