@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+# Imported here, since a run inside a test forgets the modules that it was the first to import, and torch's register only once.
+import transformer_lens.model_bridge  # noqa: F401
+from transformers import GPT2LMHeadModel  # noqa: F401
+
 from fixtures.interventions.transformer import Transformer
 from fixtures.subjects import Settings, Subject, prepare
+from tests.claim_projects import project, same_profile  # noqa: F401 - fixtures for every test of claims
 from tests.tiny_models import save_tiny_gpt2
 
 LAYERS, HEADS, WIDTH = 3, 4, 32

@@ -83,23 +83,15 @@ def export(model: GPT2LMHeadModel, record: dict[str, object], folder: Path) -> N
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train up to step `args.stop` of a schedule of `args.steps`; export every `args.export_every` steps and at the end."""
-    stop = min(args.steps, args.stop or args.steps)
+    """Train for `args.steps` steps, printing the loss, and export every `args.export_every` steps and at the end."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     rng = random.Random(args.seed)
     model = build_model()
     optimizer = optimizer_for(model, args.peak, args.decay)
     began = time.time()
-    done, spent = 0, 0.0
-    if args.checkpoint and args.checkpoint.exists():
-        state = torch.load(args.checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        rng.setstate(state["rng"])
-        done, spent = state["step"], state["seconds"]
     running = 0.0
-    for step in range(done, stop):
+    for step in range(args.steps):
         mix = corpus.mix_at(step)
         rows = [corpus.draw_row(rng, mix) for _ in range(args.batch)]
         ids = torch.tensor([row[0] for row in rows])
@@ -116,15 +108,12 @@ def train(args: argparse.Namespace) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         running += loss.item()
-        seconds = spent + time.time() - began
+        seconds = time.time() - began
         if (step + 1) % args.report_every == 0:
             print(f"step {step + 1} loss {running / args.report_every:.4f} seconds {seconds:.0f}", flush=True)
             running = 0.0
-        if (step + 1) % args.export_every == 0 or step + 1 == stop:
+        if (step + 1) % args.export_every == 0 or step + 1 == args.steps:
             export(model, make_record(args, step + 1, seconds), args.folder)
-            if args.checkpoint:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "rng": rng.getstate()}
-                torch.save(state | {"step": step + 1, "seconds": seconds}, args.checkpoint)
 
 
 def make_record(args: argparse.Namespace, step: int, seconds: float) -> dict[str, object]:
@@ -160,7 +149,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=4200)
-    parser.add_argument("--stop", type=int, help="stop after this step; the schedule stays that of --steps")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--peak", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.1)
@@ -168,7 +156,6 @@ def main() -> None:
     parser.add_argument("--report-every", type=int, default=50)
     parser.add_argument("--export-every", type=int, default=500)
     parser.add_argument("--folder", type=Path, default=FOLDER)
-    parser.add_argument("--checkpoint", type=Path, help="a file to resume from and to write; none by default")
     train(parser.parse_args())
 
 
