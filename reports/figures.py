@@ -1,6 +1,7 @@
-"""What the report draws: a heatmap over heads, and a strip that lays an observation beside its expected range.
+"""What the report draws: a heatmap over heads, a distribution over prompts, and a strip that lays an observation beside its
+expected range.
 
-Both are SVG to be set inside an HTML page: text stays text, ids are unique to the figure, nothing is fetched, and equal
+All are SVG to be set inside an HTML page: text stays text, ids are unique to the figure, nothing is fetched, and equal
 input gives equal bytes. Ink is `currentColor`, so that a figure follows the page into dark mode.
 """
 
@@ -8,12 +9,14 @@ import io
 import math
 import re
 import warnings
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from reports import wording
 
-_INK = "#010203"  # a colour no map contains: it marks what shall become currentColor
+# Colours that no map contains mark what shall become currentColor, and the page's colour for the expected range.
+_INK, _BAND = "#010203", "#010204"
 _PRINTED_CELLS = 12 * 12
 _SETTINGS = {
     "svg.fonttype": "none",
@@ -24,6 +27,9 @@ _SETTINGS = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
 }
 _STRIP_WIDTH, _STRIP_HEIGHT = 168, 22
+_MOST_BARS = 40
+#: A value further from the quartiles than this many interquartile ranges would squeeze all others into one bar.
+_FAR = 5
 
 
 def heatmap(figure: dict[str, Any], prefix: str) -> str:
@@ -75,12 +81,98 @@ def heatmap(figure: dict[str, Any], prefix: str) -> str:
                     axes.text(column + 0.5, row + 0.5, said, ha="center", va="center", fontsize=7, color=ink)
         for row, column in figure.get("marks") or []:
             axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=1.6, clip_on=False))
-        file = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        canvas.savefig(file, format="svg", dpi=150, transparent=True, metadata=nothing)
-    return _inline(
-        file.getvalue(), prefix, str(figure.get("title") or "heatmap"), _summary(figure, values, row_labels, column_labels)
-    )
+        svg = _svg(canvas)
+    return _inline(svg, prefix, "heatmap", str(figure.get("title") or ""), _summary(figure, values, row_labels, column_labels))
+
+
+def distribution(figure: dict[str, Any], prefix: str) -> str:
+    """Draw {"title", "unit", "values", "mean", "expected"}: a histogram of one value a prompt, with the mean (the estimate that
+    the claim is judged by), the median and the middle half marked, and the expected range [low or None, high or None] shaded.
+
+    Every id begins with `prefix`. Raises ValueError, TypeError or OverflowError where there is no number to draw, the figure is
+    malformed, or its numbers are too large to add up.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    spread = _Spread.read(figure)
+    edges, counts = spread.bars()
+    width, tallest = edges[1] - edges[0], max(*counts, spread.below, spread.above)
+    # The gathered values stand apart from the rest, half a bar away.
+    left = edges[0] - 1.5 * width if spread.below else edges[0]
+    right = edges[-1] + 1.5 * width if spread.above else edges[-1]
+    shown = [left, right, *(at for at in (spread.mean, *spread.expected) if at is not None and spread.near(at))]
+    room = 0.04 * (max(shown) - min(shown))
+    view = min(shown) - room, max(shown) + room
+    with rc_context({**_SETTINGS, "svg.hashsalt": prefix}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        canvas = Figure(figsize=(7.2, 2.5), layout="constrained")
+        axes = canvas.add_subplot()
+        axes.set_facecolor("none")
+        low, high = spread.expected
+        if low is not None or high is not None:
+            # Held within the view: an end that is far out would be written into the drawing at a coordinate of its own.
+            ends = (view[0] if low is None else low, view[1] if high is None else high)
+            axes.axvspan(
+                *(min(max(end, view[0]), view[1]) for end in ends),
+                color=_BAND, linewidth=0, label=f"expected {_range(low, high)}",
+            )  # fmt: skip
+        axes.bar(edges[:-1], counts, width, align="edge", color=_INK, alpha=0.35, linewidth=0)
+        gathered = ((left, spread.below, f"← {spread.below}"), (right - width, spread.above, f"{spread.above} →"))
+        for at, count, said in gathered:
+            if count:
+                axes.bar(at, count, width, align="edge", fill=False, edgecolor=_INK, linewidth=0.8, linestyle="dotted")
+                # The bar's place on the axis is not its values': the arrow says that they lie further out.
+                axes.text(at + width / 2, count + 0.02 * tallest, said, ha="center", va="bottom", fontsize=7)
+        above_bars = 1.07 * tallest
+        axes.plot(
+            [spread.quartiles[0], spread.quartiles[2]], [above_bars] * 2,
+            color=_INK, linewidth=4, solid_capstyle="butt", alpha=0.7,
+            label=f"middle half {_short(spread.quartiles[0])} … {_short(spread.quartiles[2])}",
+        )  # fmt: skip
+        axes.axvline(
+            spread.quartiles[1], color=_INK, linewidth=1.2, linestyle="dashed", label=f"median {_short(spread.quartiles[1])}"
+        )
+        if spread.mean is not None:
+            # Where it is out of view the line is not seen, and the note says so.
+            axes.axvline(spread.mean, color=_INK, linewidth=1.8, label=f"{spread.name_of_mean} {_short(spread.mean)}")
+        axes.set_xlim(*view)
+        axes.set_ylim(0, 1.15 * tallest)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        axes.tick_params(length=2, width=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlabel(wording.one_line(figure.get("unit") or ""))
+        axes.set_ylabel("prompts")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=1.6)
+        svg = _svg(canvas)
+    return _inline(svg, prefix, "distribution", str(figure.get("title") or ""), spread.summary(str(figure.get("unit") or "")))
+
+
+def distribution_note(figure: dict[str, Any]) -> str:
+    """What a reader must know of a distribution besides the drawing: how many prompts, and which values it does not show.
+
+    Raises ValueError, TypeError or OverflowError as `distribution` does.
+    """
+    spread = _Spread.read(figure)
+    said = [f"{_prompts(len(spread.values))}."]
+    gathered = [
+        f"{count} {where} {_short(fence)}"
+        for count, where, fence in zip((spread.below, spread.above), ("below", "above"), spread.fences, strict=True)
+        if count
+    ]
+    if gathered:
+        far = f"more than {_FAR} interquartile ranges from the quartiles"
+        said.append(f"Dotted, gathered at the edge: {' and '.join(gathered)}, {far}.")
+    if spread.dropped:
+        said.append(f"{_prompts(spread.dropped)} without a number left out.")
+    if spread.mean is not None and spread.name_of_mean != "mean":
+        said.append("The estimate is taken over all prompts together: it is not the mean of these values.")
+    marks = {spread.name_of_mean: spread.mean, "lower bound": spread.expected[0], "upper bound": spread.expected[1]}
+    hidden = [f"the {name} {_short(at)}" for name, at in marks.items() if at is not None and not spread.near(at)]
+    if hidden:
+        said.append(f"Beyond the axis: {', '.join(hidden)}.")
+    return " ".join(said)
 
 
 def strip(row: dict[str, Any]) -> str:
@@ -128,6 +220,108 @@ def strip(row: dict[str, Any]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """A distribution's figure, read and checked.
+
+    values: the finite ones; dropped: how many were not; quartiles: the three; fences: beyond them a value is gathered at the
+    edge; below, above: how many are; expected: its two ends.
+    """
+
+    values: tuple[float, ...]
+    dropped: int
+    quartiles: tuple[float, float, float]
+    fences: tuple[float, float]
+    below: int
+    above: int
+    mean: float | None
+    expected: tuple[float | None, float | None]
+
+    @classmethod
+    def read(cls, figure: dict[str, Any]) -> "_Spread":
+        from numpy import percentile
+
+        given = figure.get("values") or []
+        if not isinstance(given, list | tuple):
+            raise ValueError("the figure's values are not a list of numbers")
+        values = tuple(number for value in given if (number := _finite(value)) is not None)
+        if not values:
+            raise ValueError(f"none of the figure's {len(given)} values is a number")
+        ends = figure.get("expected") or (None, None)
+        if len(ends) != 2:
+            raise ValueError("the figure's expected range has not two ends")
+        low, middle, high = (float(quartile) for quartile in percentile(values, (25, 50, 75)))
+        # Where half of the values are equal but for rounding, there is no interquartile range to count in: nothing is far.
+        middle_half = high - low if high - low > 1e-9 * max(abs(low), abs(high)) else 0.0
+        scale = _FAR * (middle_half or (max(values) - min(values)) or abs(middle) or 1.0)
+        fences = low - scale, high + scale
+        return cls(
+            values=values,
+            dropped=len(given) - len(values),
+            quartiles=(low, middle, high),
+            fences=fences,
+            below=sum(value < fences[0] for value in values),
+            above=sum(value > fences[1] for value in values),
+            mean=_finite(figure.get("mean")),
+            expected=(_finite(ends[0]), _finite(ends[1])),
+        )
+
+    @property
+    def name_of_mean(self) -> str:
+        """What to call the estimate: "mean" where it is the mean of the values, which may have been rounded to five digits."""
+        if self.mean is None:
+            return ""
+        rounding = 1e-5 * math.fsum(map(abs, self.values))
+        return "mean" if abs(math.fsum(self.values) - self.mean * len(self.values)) <= rounding else "estimate"
+
+    def near(self, at: float) -> bool:
+        """Whether a place lies between the fences, where the axis may reach."""
+        return self.fences[0] <= at <= self.fences[1]
+
+    def bars(self) -> tuple[list[float], list[int]]:
+        """The edges of bars of one width over the values between the fences, and how many values each bar has."""
+        from numpy import histogram
+
+        kept = [value for value in self.values if self.near(value)]
+        span, middle_half = max(kept) - min(kept), self.quartiles[2] - self.quartiles[0]
+        if span <= 1e-9 * max(map(abs, kept)):
+            size = abs(kept[0]) or 1.0
+            counts, edges = histogram(kept, bins=1, range=(kept[0] - 0.05 * size, kept[0] + 0.05 * size))
+        else:
+            # Freedman and Diaconis: bars as wide as the spread and the number of values can fill.
+            wanted = span / (2 * middle_half / len(kept) ** (1 / 3)) if middle_half else math.sqrt(len(kept))
+            counts, edges = histogram(kept, bins=min(max(math.ceil(wanted), 5), _MOST_BARS))
+        return [float(edge) for edge in edges], [int(count) for count in counts]
+
+    def summary(self, unit: str) -> str:
+        """The picture in a sentence, for those who hear the page."""
+        said = [f"{name} {_short(self.mean)}" for name in [self.name_of_mean] if self.mean is not None]
+        said += [f"quartiles {', '.join(_short(quartile) for quartile in self.quartiles)}"]
+        said += [f"smallest {_short(min(self.values))}", f"largest {_short(max(self.values))}"]
+        said += [f"expected {_range(*self.expected)}"] if self.expected != (None, None) else []
+        return f"Distribution over {_prompts(len(self.values))}{f', in {unit}' if unit else ''}: {'; '.join(said)}."
+
+
+def _finite(value: Any) -> float | None:
+    """A number, or None for what is missing, NaN or infinite."""
+    number = math.nan if value is None else float(value)
+    return number if math.isfinite(number) else None
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return f"up to {_short(high)}" if high is not None else f"from {_short(low or 0.0)}"
+    return f"{_short(low)} … {_short(high)}"
+
+
+def _short(value: float) -> str:
+    return wording.number(float(f"{value:.3g}"))
+
+
+def _prompts(count: int) -> str:
+    return f"{count:,} prompt{'' if count == 1 else 's'}"
+
+
 def _cell_text(value: float, limit: float) -> tuple[str, str]:
     """A cell's number, and the ink that can be read on its colour."""
     if not math.isfinite(value):
@@ -155,13 +349,19 @@ def _summary(figure: dict[str, Any], values: list[list[float]], rows: list[str],
     if not cells:
         return f"{shape}, all of them empty."
     unit = f" {figure['unit']}" if figure.get("unit") else ""
-    ends = [
-        f"{wording.number(float(f'{cell:.3g}'))}{unit} at {row}, {column}" for cell, row, column in (max(cells), min(cells))
-    ]
+    ends = [f"{_short(cell)}{unit} at {row}, {column}" for cell, row, column in (max(cells), min(cells))]
     return f"{shape}. Largest {ends[0]}; smallest {ends[1]}."
 
 
-def _inline(svg: str, prefix: str, title: str, summary: str) -> str:
+def _svg(canvas: Any) -> str:
+    """A figure as matplotlib's SVG file, without the date and the like that would make equal figures differ."""
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    canvas.savefig(file, format="svg", dpi=150, transparent=True, metadata=nothing)
+    return file.getvalue()
+
+
+def _inline(svg: str, prefix: str, kind: str, title: str, summary: str) -> str:
     """Matplotlib's file made fit to stand inside a page beside others."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -171,8 +371,8 @@ def _inline(svg: str, prefix: str, title: str, summary: str) -> str:
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
-    svg = svg.replace(_INK, "currentColor")
-    title, summary = escape(wording.one_line(title)), escape(wording.one_line(summary))
+    svg = svg.replace(_INK, "currentColor").replace(_BAND, "var(--band, #d5e3f2)")
+    title, summary = escape(wording.one_line(title or kind)), escape(wording.one_line(summary))
     opening, closing, rest = svg.partition(">")
-    named = f' class="heatmap" role="img" aria-label="{title}. {summary}"'
+    named = f' class="{kind}" role="img" aria-label="{title}. {summary}"'
     return f"{opening}{named}{closing}<title>{title}</title><desc>{summary}</desc>{rest}".strip()

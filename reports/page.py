@@ -80,7 +80,6 @@ def _finalize(value: Any) -> Any:
 
 def _claim(row: dict[str, Any], anchor: str) -> dict[str, Any]:
     verdict = str(row.get("verdict") or "no verdict")
-    drawing, no_drawing = _drawing(row, anchor)
     return {
         "anchor": anchor,
         "name": wording.readable_name(row.get("claim_id")),
@@ -98,6 +97,7 @@ def _claim(row: dict[str, Any], anchor: str) -> dict[str, Any]:
         "source": linked(row.get("source")),
         "counterexample": _counterexample(row.get("counterexample") or {}),
         "details": _details(row),
+        "readings": [reading._replace(source=linked(reading.source)) for reading in wording.readings(row)],
         # To a claim about all prompts the counterexample is the finding; to one about a mean it is an illustration.
         "open": verdict == REFUTED and row.get("kind") == "universal",
         # What a heading sorts by; a verdict sorts by its place in the legend.
@@ -108,10 +108,7 @@ def _claim(row: dict[str, Any], anchor: str) -> dict[str, Any]:
             "margin": row.get("margin"),
             "verdict": VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS),
         },
-        "caption": (row.get("figure") or {}).get("title"),
-        "outlined": bool((row.get("figure") or {}).get("marks")),
-        "drawing": Markup(drawing),
-        "no_drawing": no_drawing,
+        **_drawing(row, anchor),
     }
 
 
@@ -124,17 +121,23 @@ def _figures(chapter: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any]]
     return list(shared.values())
 
 
-def _drawing(row: dict[str, Any], anchor: str) -> tuple[str, str]:
+def _drawing(row: dict[str, Any], anchor: str) -> dict[str, Any]:
     """The row's figure, or in a sentence why there is none: a figure that cannot be drawn must not cost the report."""
-    figure = row.get("figure")
-    if not figure:
-        return "", ""
-    if figure.get("kind") != "heatmap":
-        return "", f"This report cannot draw a figure of the kind {figure.get('kind')!r}."
+    figure = row.get("figure") or {}
+    kind, prefix = figure.get("kind"), f"figure-{anchor}"
+    drawing, note, failure = "", "", ""
     try:
-        return figures.heatmap(figure, prefix=f"figure-{anchor}"), ""
-    except (ValueError, TypeError, IndexError) as error:
-        return "", f"The figure could not be drawn: {error}."
+        if kind == "heatmap":
+            drawing = figures.heatmap(figure, prefix)
+            note = "Outlined: the heads that the card names." if figure.get("marks") else ""
+        elif kind == "distribution":
+            drawing, note = figures.distribution(figure, prefix), figures.distribution_note(figure)
+        elif figure:
+            failure = f"This report cannot draw a figure of the kind {kind!r}."
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        failure = f"The figure could not be drawn: {error}."
+    caption = figure.get("title") or {"heatmap": "Heatmap", "distribution": "Distribution"}.get(kind, "Figure")
+    return {"caption": caption, "note": note, "drawing": Markup(drawing), "no_drawing": failure}
 
 
 def _measure(row: dict[str, Any]) -> str:

@@ -51,6 +51,10 @@ def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     for circuit, chapter in wording.by_circuit(rows).items():
         table = DataFrame([_markdown_row(row) for row in chapter], dtype=object)
         parts += [f"## {markdown_text(circuit)}", table.to_markdown(index=False, disable_numparse=True)]
+    contested = [line for row in rows if (line := _contested_line(row))]
+    if contested:
+        about = "Numbers of sources that disagree, inside or outside the interval of this run:"
+        parts += ["## Contested", about, "\n".join(contested)]
     examples = [line for row in rows if (line := _counterexample_line(row))]
     if examples:
         parts += ["## Counterexamples", "\n".join(examples)]
@@ -76,7 +80,7 @@ def _markdown_row(row: dict[str, Any]) -> dict[str, str]:
     return {
         "claim": markdown_text(wording.readable_name(row["claim_id"])),
         "statement": markdown_text(row["statement"] or ""),
-        "expected": markdown_text(wording.expected(row)),
+        "expected": markdown_text(wording.expected(row) + (" (contested)" if wording.readings(row) else "")),
         "observed": wording.observed_with_interval(row),
         "n": wording.sample_size(row),
         "margin": wording.margin(row),
@@ -84,6 +88,11 @@ def _markdown_row(row: dict[str, Any]) -> dict[str, str]:
         "reason": markdown_text(wording.reason(row)),
         "source": markdown_text(row["source"] or ""),
     }
+
+
+def _contested_line(row: dict[str, Any]) -> str:
+    said = wording.readings_line(row)
+    return said and "- " + markdown_text(f"{wording.readable_name(row['claim_id'])}: {said}")
 
 
 def _counterexample_line(row: dict[str, Any]) -> str:

@@ -49,9 +49,12 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
                 lines.append(Line(_GAP + shorten_name(name, max(width - len(_GAP), _LEAST_NAME))))
                 name = ""
             lines.append(_line((name, *numbers), widths, _verdict(row)))
-            reason = wording.reason(row)
-            if reason and row.get("verdict") not in _QUIET:
-                lines.append(Line(_GAP * 3 + shorten(reason, max(width - len(_GAP) * 3, _LEAST_NAME))))
+            said = ["contested"] if wording.readings(row) else []
+            if row.get("verdict") not in _QUIET:
+                said.append(wording.reason(row))
+            if any(said):
+                text = " · ".join(part for part in said if part)
+                lines.append(Line(_GAP * 3 + shorten(text, max(width - len(_GAP) * 3, _LEAST_NAME))))
     return [*lines, Line(""), Line(wording.counts_line(rows))]
 
 

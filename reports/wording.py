@@ -7,7 +7,7 @@ that fails on an odd row would hide all the others.
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fixtures.rows import HOLDS, INCONCLUSIVE, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, UNTESTED, VERDICTS
 
@@ -23,6 +23,18 @@ MEANINGS = {
     KNOWN_FALSE: "Marked beforehand as false for this subject, and refuted as foretold.",
     NOW_TRUE: "Marked beforehand as false for this subject, yet it holds: the mark is out of date.",
 }
+
+INSIDE, OUTSIDE = "inside", "outside"
+
+
+class Reading(NamedTuple):
+    """One source's number for what a row measures, in words; `place` is INSIDE or OUTSIDE this run's interval, or a dash."""
+
+    value: str
+    setup: str
+    source: str
+    place: str
+
 
 _SYMBOLS = {">": ">", ">=": "≥", "<": "<", "<=": "≤"}
 
@@ -56,7 +68,7 @@ def is_rate(row: dict[str, Any]) -> bool:
 
 def is_rank(row: dict[str, Any]) -> bool:
     """Whether the row's values are places in an order, 1 the highest."""
-    return str(row.get("op") or "").startswith("top")
+    return str(row.get("op") or "").startswith(("top", "bottom"))
 
 
 def expected(row: dict[str, Any]) -> str:
@@ -68,7 +80,7 @@ def expected(row: dict[str, Any]) -> str:
     always = "always " if op.startswith("always") else ""
     core = op.removeprefix("always").removeprefix("rate").strip()
     if is_rank(row):
-        return f"in the top {_bound(row, high if high is not None else low)}"
+        return f"in the {core.split()[0]} {_bound(row, high if high is not None else low)}"
     if core in (">", ">="):
         return f"{always}{_SYMBOLS[core]} {_bound(row, low if low is not None else high)}"
     if core in ("<", "<="):
@@ -105,6 +117,20 @@ def interval(row: dict[str, Any]) -> str:
 def observed_with_interval(row: dict[str, Any]) -> str:
     """`0.612 [0.551, 0.673]`."""
     return " ".join(part for part in (observed(row), interval(row)) if part)
+
+
+def readings(row: dict[str, Any]) -> list[Reading]:
+    """What the sources of a contested number say, each held against the interval of this run; empty where they agree."""
+    given = row.get("readings")
+    return [_reading(row, entry) for entry in given] if isinstance(given, list) else []
+
+
+def readings_line(row: dict[str, Any]) -> str:
+    """`3.56 (p_IOI; Wang et al. 2022): inside · 2.8 (with BOS; a replication): outside`."""
+    return " · ".join(
+        f"{reading.value} ({'; '.join(part for part in (reading.setup, reading.source) if part)}): {reading.place}"
+        for reading in readings(row)
+    )
 
 
 def margin(row: dict[str, Any]) -> str:
@@ -216,6 +242,18 @@ def _said(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_said(item) for item in value)
     return str(value)
+
+
+def _reading(row: dict[str, Any], given: Any) -> Reading:
+    if not isinstance(given, dict):
+        return Reading(NOTHING, one_line(given), "", NOTHING)
+    setup, source = (one_line(given.get(key) or "") for key in ("setup", "source"))
+    value, low, high = given.get("value"), row.get("ci_low"), row.get("ci_high")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Reading(NOTHING if value is None else one_line(value), setup, source, NOTHING)
+    place = INSIDE if (low is None or low <= value) and (high is None or value <= high) else OUTSIDE
+    said = f"rank {number(value)}" if is_rank(row) else _bound(row, value)
+    return Reading(said, setup, source, NOTHING if low is None and high is None else place)
 
 
 def _spelled(character: str) -> str:
