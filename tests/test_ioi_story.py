@@ -6,11 +6,11 @@ import torch
 
 from fixtures.heads import Head
 from fixtures.ioi import IOI
-from fixtures.knockout import REFERENCE_SIZE
 from fixtures.measures.roles import SWEPT_ROLES
 from fixtures.measures.sweep import cell, earliest_layer_of_the_brightest, handover_layer, near_zero_share
 from fixtures.prompts.batch import make_batches
 from fixtures.prompts.dataset import Population
+from fixtures.references import REFERENCE_SIZE
 from fixtures.subjects import Subject
 
 N = 6

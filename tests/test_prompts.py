@@ -66,6 +66,10 @@ def test_what_each_corruption_does_to_the_names():
     assert len(set(names["ABC"].values())) == 3 and not set(names["ABC"].values()) & {io, s}
     assert names["random names"]["S1"] == names["random names"]["S2"] != names["random names"]["IO"]
     assert not set(names["random names"].values()) & {io, s}
+    assert names["S1-IO flip"] == {"IO": s, "S1": io, "S2": s}
+    flipped = names["random names, S1-IO flip"]
+    assert flipped["IO"] == flipped["S2"] != flipped["S1"]
+    assert set(flipped.values()) == set(names["random names"].values())
 
 
 def test_an_extra_sentence_stands_between_the_two_and_names_the_right_one():
