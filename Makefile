@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/installed
 
-.PHONY: claims test lint mini card clean
+.PHONY: claims test lint mini discover clean
 
 ## The main job: the IOI claims on GPT-2 small where it is in the local cache, else on the embedded model.
 claims: $(READY)
@@ -20,13 +20,15 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-## Train the embedded model anew (about half an hour on 2 cores); `make card` then finds its card anew.
+## Train the embedded model anew (about half an hour on 2 cores); then find its card anew:
+## make discover SUBJECT=mini OUT=fixtures/cards/mini.toml
 mini: $(READY)
 	$(BIN)/python -m training.train_mini
 	$(BIN)/python -m training.accept
 
-card: $(READY)
-	$(BIN)/python -m training.find_card
+## Propose a card for a model that has none: make discover SUBJECT=path/to/model OUT=my-card.toml
+discover: $(READY)
+	$(BIN)/python -m discovery --subject $(or $(SUBJECT),$(error say which model: make discover SUBJECT=path/to/model)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 # The stamp is written last, so that an interrupted installation is taken up again.
 $(READY): requirements.lock

@@ -55,11 +55,30 @@ def test_every_option_that_the_readme_names_is_one(pytester: pytest.Pytester):
 
 
 def test_every_measure_and_expectation_that_the_readme_names_exists():
+    from fixtures.circuits import Circuit
     from fixtures.expect import Expectation
-    from fixtures.ioi import IOI, Ablated, Patched
+    from fixtures.ioi import IOI
+    from fixtures.knockout import KnockedOut
+    from fixtures.patching import Noised, Patched, Path
 
     section = README[README.index("**What can be measured**") : README.index("**Coordinates")]
     names = set(re.findall(r"\.([a-z_]+)\(", section))
     assert len(names) > 15
     for name in names:
-        assert any(hasattr(cls, name) for cls in (IOI, Ablated, Patched, Expectation)) or name == "contains", name
+        assert (
+            any(hasattr(cls, name) for cls in (IOI, KnockedOut, Patched, Noised, Path, Circuit, Expectation))
+            or name == "contains"
+        ), name
+
+
+def test_every_claim_of_the_coverage_table_exists():
+    section = README[README.index("## What the suite covers") : README.index("## Use your own model")]
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", section)
+    assert len(named) > 30
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "claims" / "ioi" / file).read_text(encoding="utf-8"), f"{file}::{test}"
+
+
+def test_the_coverage_table_has_every_number_of_the_catalogue():
+    rows = re.findall(r"^\| (IOI-\d\d) \|", README, re.M)
+    assert rows == [f"IOI-{i:02d}" for i in (*range(1, 23), *range(30, 38))]

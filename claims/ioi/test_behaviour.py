@@ -1,5 +1,9 @@
 """What the model does on p_IOI: "When Mary and John went to the store, John gave a drink to" is continued with " Mary"."""
 
+import pytest
+
+pytestmark = pytest.mark.section("2")
+
 
 def test_IO_outranks_S_on_nearly_every_prompt(ioi, card, expect):
     """The indirect object is preferred to the subject on nearly every prompt."""
@@ -26,3 +30,8 @@ def test_IO_is_the_top_token_on_most_prompts(ioi, expect):
 def test_clean_logit_difference_is_in_the_range_seen_by_others(ioi, card, expect):
     """The mean logit difference on clean prompts lies where an independent exercise saw it."""
     expect(ioi.logit_difference()).near(card["clean_logit_difference"])
+
+
+def test_logit_difference_on_ABC_prompts(ioi, card, expect):
+    """With three different names (p_ABC), the mean logit difference of the clean prompt's names is the published one."""
+    expect(ioi.changed("ABC").logit_difference()).near(card["ABC_logit_difference"])

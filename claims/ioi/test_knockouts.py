@@ -6,6 +6,8 @@ positions, and here all positions of the heads are ablated, in three ways; half 
 
 import pytest
 
+pytestmark = pytest.mark.section("3.5")
+
 HELPFUL = ["name mover", "S-inhibition", "induction", "duplicate token", "previous token"]
 ABLATIONS = ["mean", "zero", "resample"]
 

@@ -1,8 +1,11 @@
 """What may be added to a prompt without changing its answer, and what may not."""
 
+import pytest
 from hypothesis import given
 
 from fixtures.prompts.strategies import populations
+
+pytestmark = pytest.mark.section("2.3")
 
 WANG = "Wang et al. 2022, section 2"
 

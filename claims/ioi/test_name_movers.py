@@ -2,7 +2,9 @@
 
 import pytest
 
-from fixtures.measures.sweep import earliest_layer_of_the_brightest, near_zero_share
+from fixtures.measures.sweep import earliest_layer_of_the_brightest, mean_over_heads, near_zero_share
+
+pytestmark = pytest.mark.section("3.1")
 
 S1 = "curriculum on activation patching (S1)"
 
@@ -56,3 +58,24 @@ def test_the_heads_that_attend_to_IO_sit_in_the_published_layers(ioi, card, expe
     """The three heads that attend most to IO from the last position sit no earlier than name movers were published to."""
     earliest = ioi.attention_sweep(to="IO").of(earliest_layer_of_the_brightest(3), "earliest layer among the three", "layer")
     expect(earliest).above(card["earliest_name_mover_layer"])
+
+
+def test_the_direct_paths_that_carry_most_start_at_the_name_movers(ioi, card, expect):
+    """Of all heads, path patching (ABC) from a name mover to the logits loses the most logit difference."""
+    heads = card.heads("name mover")
+    source = "Wang et al. 2022, section 3.1 and figure 3b: the biggest drops"
+    expect(ioi.path_sweep(), source, because="as many as there are name movers").top(len(heads)).contains(heads)
+
+
+@pytest.mark.each_head("name mover")
+def test_attention_to_a_name_goes_with_writing_it(ioi, card, expect, head):
+    """The more {head} attends to a name, the more it writes along that name's unembedding."""
+    expect(ioi.attention_projection_correlation(head)).above(card["name_mover_correlation"])
+
+
+@pytest.mark.each_head("name mover")
+def test_each_name_mover_copies_and_an_average_head_does_not(ioi, card, expect, head):
+    """Whatever name {head} attends to, its weights put it among the five likeliest; for an average head that is rare."""
+    expect(ioi.copy_score(head)).rate_at_least(card["name_mover_copy_score"])
+    average = ioi.copy_score_sweep().of(mean_over_heads, "copy score of an average head", "share")
+    expect(average).below(card["average_copy_score"])

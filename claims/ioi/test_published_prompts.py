@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.section("2.2")
+
 PAIRS = [
     ("When {} and {} went to the shops, {} gave the bag to", "John", "Mary"),
     ("When {} and {} went to the park, {} gave the ball to", "Tom", "James"),

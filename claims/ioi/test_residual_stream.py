@@ -1,6 +1,10 @@
 """Where the answer is: patching the residual stream by layer and position shows it leave S2 and arrive at END."""
 
+import pytest
+
 from fixtures.measures.sweep import cell, handover_layer
+
+pytestmark = pytest.mark.section("3.0")
 
 TLM_20 = "TransformerLens activation patching demo, cell 22 (resid_pre)"
 

@@ -5,6 +5,8 @@ from hypothesis import given
 
 from fixtures.prompts.strategies import populations
 
+pytestmark = pytest.mark.section("2.1")
+
 SWAPS = {
     "mary_john": ("Mary", "John"),
     "john_mary": ("John", "Mary"),
