@@ -6,5 +6,6 @@ pytest_plugins = [
     "fixtures.claiming",
     "fixtures.stories",
     "reports.plugin",
+    "reports.progress",
     "pytester",
 ]
