@@ -7,5 +7,6 @@ pytest_plugins = [
     "fixtures.stories",
     "reports.plugin",
     "reports.progress",
+    "reports.against",
     "pytester",
 ]

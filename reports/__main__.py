@@ -1,6 +1,11 @@
-"""`python -m reports render FILE.jsonl`: the report of a run that was cut short, from its journal."""
+"""Reports from the command line.
+
+`python -m reports render FILE.jsonl`: the report of a run that was cut short, from its journal.
+`python -m reports compare BASE OTHER`: what became of each claim from one run to another.
+"""
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,14 +14,16 @@ from reports.render import render
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; 0 when done, 2 with one sentence on stderr when the input or the output folder is no good."""
+    """Run one subcommand; 2 with one sentence on stderr when the input or the output folder is no good.
+
+    Else 0, but 1 when a comparison finds that a claim fell or no longer runs.
+    """
     options = _parser().parse_args(arguments)
     try:
-        print(render_journal(options.journal, options.out))
+        return options.run(options)
     except ReportError as error:
         print(f"python -m reports: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def render_journal(journal: Path, out: Path | None) -> Path:
@@ -29,15 +36,62 @@ def render_journal(journal: Path, out: Path | None) -> Path:
     try:
         return render(meta, rows, folder)
     except OSError as error:
-        raise ReportError(f"cannot write into {folder} ({error.strerror}): name another folder with --out.") from error
+        raise _unwritable(folder, error) from error
+
+
+def compare_reports(base: Path, other: Path, out: Path | None) -> int:
+    """Print what became of each claim of `base` in `other`, write it into `out` (default: beside `other`), and return 1 when
+    a claim fell or no longer runs, else 0."""
+    from reports import compare, compare_page
+
+    found = compare.compare(compare.read(base), compare.read(other))
+    if not found.shared:
+        raise ReportError(f"{base} and {other} have no claim in common: compare two runs of the same claims.")
+    folder = out or found.other.path.parent
+    # An output that is no UTF-8, as CI may have, must not turn a finding into a traceback.
+    sys.stdout.reconfigure(errors="replace")
+    for line in compare_page.lines(found, shutil.get_terminal_size((100, 24)).columns):
+        print(line.text)
+    try:
+        print(f"comparison: {compare_page.write(found, folder)}")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return 1 if found.lost else 0
+
+
+def _render(options: argparse.Namespace) -> int:
+    print(render_journal(options.journal, options.out))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    return compare_reports(options.base, options.other, options.out)
+
+
+def _unwritable(folder: Path, error: OSError) -> ReportError:
+    return ReportError(f"cannot write into {folder} ({error.strerror}): name another folder with --out.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reports", description="Reports of claims, from their journals.")
+    parser = argparse.ArgumentParser(prog="python -m reports", description="Reports of claims: from a journal, and compared.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("render", help="write the report of a run from its journal, a killed run's included")
     command.add_argument("journal", type=Path, metavar="FILE.jsonl", help="the journal, claims.jsonl in the report's folder")
     command.add_argument("--out", type=Path, metavar="DIR", help="folder for the report (default: the journal's own)")
+    command.set_defaults(run=_render)
+    command = commands.add_parser(
+        "compare",
+        help="say what became of each claim from one run to another",
+        description="Hold one run against another, claim by claim. Exit status: 1 when a claim fell or no longer runs, 0 when "
+        "none did, 2 when there is nothing to compare.",
+    )
+    what = "its claims.json, its claims.jsonl, or the folder of its report"
+    command.add_argument("base", type=Path, metavar="BASE", help=f"the run to hold against: {what}")
+    command.add_argument("other", type=Path, metavar="OTHER", help="the run of the changed model, likewise")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for compare.html, compare.md and compare.json (default: OTHER's)"
+    )
+    command.set_defaults(run=_compare)
     return parser
 
 

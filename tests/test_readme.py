@@ -60,13 +60,14 @@ def test_every_measure_and_expectation_that_the_readme_names_exists():
     from fixtures.ioi import IOI
     from fixtures.knockout import KnockedOut
     from fixtures.patching import Noised, Patched, Path
+    from fixtures.repeated_tokens import RepeatedTokens
 
     section = README[README.index("**What can be measured**") : README.index("**Coordinates")]
     names = set(re.findall(r"\.([a-z_]+)\(", section))
     assert len(names) > 15
     for name in names:
         assert (
-            any(hasattr(cls, name) for cls in (IOI, KnockedOut, Patched, Noised, Path, Circuit, Expectation))
+            any(hasattr(cls, name) for cls in (IOI, KnockedOut, Patched, Noised, Path, Circuit, RepeatedTokens, Expectation))
             or name == "contains"
         ), name
 
