@@ -1,0 +1,126 @@
+"""Scores on random tokens, said twice, against plain loops over positions on the bridge's own attention patterns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fixtures.repeated_tokens import SCORES, SEQUENCES, RepeatedTokens
+from fixtures.subjects import Subject
+from fixtures.untested import Untested
+
+N = 3
+#: mini's context.
+ROOM = 96
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["no BOS", "BOS"])
+def repeated(mini: Subject, request: pytest.FixtureRequest) -> RepeatedTokens:
+    return RepeatedTokens(subject=mini, seed=0, prepend_bos=request.param, length=9)
+
+
+def plain_scores(repeated: RepeatedTokens, tokens: torch.Tensor, period: int) -> dict[str, np.ndarray]:
+    """Each score of every head on one sequence, position by position: `[layer, head]`."""
+    bos = int(repeated.prepend_bos)
+    with torch.inference_mode():
+        cache = repeated.subject.bridge.run_with_cache(tokens[None], prepend_bos=False)[1]
+    scores = {score: np.zeros((4, 8)) for score in SCORES}
+    for layer in range(4):
+        patterns = cache[f"blocks.{layer}.attn.hook_pattern"][0]
+        for head in range(8):
+            attends = patterns[head].tolist()
+            previous = [attends[q][q - 1] for q in range(len(tokens)) if q - 1 >= bos]
+            duplicate, induction = [], []
+            for i in range(period):  # the i-th token of the second half, and where it was said before
+                again, before = bos + period + i, bos + i
+                assert tokens[again] == tokens[before]
+                duplicate.append(attends[again][before])
+                induction.append(attends[again][before + 1])
+            for score, values in zip(SCORES, (previous, duplicate, induction), strict=True):
+                scores[score][layer, head] = sum(values) / len(values)
+    return scores
+
+
+def test_the_scores_are_those_of_plain_loops(repeated):
+    tokens = repeated._tokens()
+    for i in range(N):
+        expected = plain_scores(repeated, tokens[i], 9)
+        for score in SCORES:
+            measured = repeated.attention_scores(score).take(N).values
+            assert measured.shape == (N, 4, 8)
+            assert measured[i] == pytest.approx(expected[score], abs=1e-5), score
+    heads = {score: repeated.attention_scores(score).take(SEQUENCES).estimate for score in SCORES}
+    for score in SCORES:
+        assert heads[score].max() > 2 / 9, f"some head does that: {score}"
+    assert len({np.abs(grid).tobytes() for grid in heads.values()}) == 3
+
+
+def test_the_tokens_are_said_twice_after_BOS_and_none_is_special(repeated):
+    tokens, bos = repeated._tokens(), int(repeated.prepend_bos)
+    tokenizer = repeated.subject.tokenizer
+    assert tokens.shape == (SEQUENCES, bos + 18)
+    if bos:
+        assert (tokens[:, 0] == tokenizer.bos_token_id).all()
+    said = tokens[:, bos:]
+    assert (said[:, :9] == said[:, 9:]).all()
+    # Enough of them that a special token, were they drawn, would be among them.
+    many = replace(repeated, length=ROOM, store={})._tokens()[:, bos:]
+    assert not set(many.flatten().tolist()) & set(tokenizer.all_special_ids)
+    assert len(tokenizer.all_special_ids) > 0 and int(many.max()) < repeated.subject.bridge.cfg.d_vocab
+    assert len(set(many.flatten().tolist())) > 500, "from all over the vocabulary"
+    assert len({tuple(row) for row in said.tolist()}) == SEQUENCES
+
+
+def test_no_special_token_is_drawn_from_a_vocabulary_of_little_else(repeated, monkeypatch):
+    """All but ten tokens are called special: what is drawn are the ten."""
+    ordinary = set(range(50, 60))
+    special = [token for token in range(len(repeated.subject.tokenizer)) if token not in ordinary]
+    monkeypatch.setattr(type(repeated.subject.tokenizer), "all_special_ids", property(lambda self: special))
+    drawn = replace(repeated, store={})._tokens()[:, int(repeated.prepend_bos) :]
+    assert set(drawn.flatten().tolist()) == ordinary
+
+
+def test_the_seed_decides_what_is_said(repeated):
+    same, other = (replace(repeated, seed=seed, store={})._tokens() for seed in (0, 1))
+    assert (same == repeated._tokens()).all() and (other != same).any()
+
+
+def test_a_short_context_shortens_the_half(repeated, monkeypatch):
+    bos = int(repeated.prepend_bos)
+    long = replace(repeated, length=100, store={})
+    assert long.half == (ROOM - bos) // 2
+    assert long._tokens().shape[1] == bos + 2 * long.half <= ROOM
+    grid = long.attention_scores("induction").take(1)
+    assert grid.values[0] == pytest.approx(plain_scores(long, long._tokens()[0], long.half)["induction"], abs=1e-5)
+    assert str(long.half) in grid.quantity
+    assert repeated.half == 9
+    monkeypatch.setattr(repeated.subject.bridge.cfg, "n_ctx", 8 + bos)
+    assert repeated.half == 4
+    monkeypatch.setattr(repeated.subject.bridge.cfg, "n_ctx", 7 + bos)
+    with pytest.raises(Untested, match=f"context of {7 + bos} tokens"):
+        assert repeated.half
+
+
+def test_there_are_no_more_sequences_than_the_sample_has(repeated):
+    measurement = repeated.attention_scores("previous token")
+    assert measurement.limit == SEQUENCES and measurement.prepend_bos == repeated.prepend_bos
+    few, all_ = measurement.take(5), measurement.take(SEQUENCES + 10)
+    assert few.n == 5 and all_.n == SEQUENCES
+    assert (all_.values[:5] == few.values).all()
+    assert list(all_.clusters) == list(range(SEQUENCES)), "each sequence by itself"
+
+
+def test_an_unknown_score_is_refused(repeated):
+    with pytest.raises(ValueError, match="'next token': use one of previous token, duplicate token, induction"):
+        repeated.attention_scores("next token")
+
+
+def test_variants_of_one_story_are_scored_apart(repeated, monkeypatch):
+    """They share what was measured; what they say is another thing, with BOS, of another length or by another seed."""
+    here = repeated.attention_scores("induction").take(1).values
+    for change in ({"prepend_bos": not repeated.prepend_bos}, {"length": 12}, {"seed": 5}):
+        other = replace(repeated, **change).attention_scores("induction").take(1).values
+        assert np.abs(other - here).max() > 1e-4, change
+    monkeypatch.setattr(type(repeated.subject.transformer), "run", None)  # nothing is measured a second time
+    assert (repeated.attention_scores("induction").take(1).values == here).all()
