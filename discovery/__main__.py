@@ -61,7 +61,9 @@ class Steps(AbstractContextManager["Steps"]):
         self._bar.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, failed: Any, *_: Any) -> None:
+        if failed is None:
+            self._bar.update(self._task, completed=len(self._names), description="")
         self._bar.stop()
 
     def at(self, name: str) -> None:

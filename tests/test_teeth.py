@@ -26,6 +26,24 @@ HEADLESS = (
     "residual_stream/before",
 )
 
+#: What names heads and stands on mini with other heads, too, and why.
+WEAK = (
+    # If all is handed over by layer 1, it is so after any later layer.
+    "residual_stream/END_has_most_of_the_answer_after_the_last_S_inhibition_layer",
+    # mini's S-inhibition head sends no position signal, and heads that do nothing send none either.
+    "S_inhibition/logit_difference_under_counterfactual_signals[original S-",
+    "S_inhibition/the_position_signal_weighs_as_published",
+    # Nothing but MLPs is knocked out, or nothing at all.
+    "mlps/",
+    "completeness/model_without_a_class[nothing]",
+    # In ABBA mini's circuit keeps next to nothing (its card says so), as any other set of heads does.
+    *(f"faithfulness/faithfulness_of_one_template[{template}-ABBA-" for template in range(15)),
+    # Without S-inhibition nothing is left of any circuit, and every wrong circuit is incomplete.
+    "completeness/circuit_without_a_class[S-inhibition]",
+    "completeness/a_greedy_search_finds_the_circuit_incomplete",
+    "completeness/greedy_sets_are_worse_than_random_ones",
+)
+
 
 def verdicts(folder: Path, *arguments: str) -> dict[str, str]:
     """Run the IOI claims with these arguments and give each claim's verdict."""
@@ -50,9 +68,12 @@ def with_heads_misnamed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     card = (CARD_DIR / "mini.toml").read_text(encoding="utf-8").partition("[known_false]")[0]
     wrong = {
         "name_mover": ["L1H0", "L1H3", "L1H4"],
-        "S-inhibition": ["L2H4"],
+        "negative_name_mover": ["L1H7"],
+        "S-inhibition": ["L1H5"],
         "previous_token": ["L1H2"],
+        "validated_previous_token": ["L1H2"],
         "induction": ["L1H6"],
+        "validated_induction": ["L1H6"],
     }
     for family, heads in wrong.items():
         card, times = re.subn(rf"(\[families\.{family}\]\n(?:#.*\n)*heads = )\[.*\]", rf"\g<1>{json.dumps(heads)}", card)
@@ -74,7 +95,7 @@ def test_most_claims_are_refuted_on_random_weights(on_random_weights):
 def test_with_the_heads_misnamed_behaviour_stands(with_heads_misnamed):
     headless = {claim: verdict for claim, verdict in with_heads_misnamed.items() if claim.startswith(HEADLESS)}
     refuted = {claim for claim, verdict in headless.items() if verdict == "refuted"}
-    # These two are false of mini with its own card, too.
+    # These are false of mini with its own card, too.
     assert refuted <= {"metamorphic/a_second_S_does_not_hurt", "name_movers/the_brightest_heads_sit_late"}
     assert list(headless.values()).count("holds") >= 15
 
@@ -83,11 +104,5 @@ def test_with_the_heads_misnamed_what_names_them_falls(with_heads_misnamed):
     named = {claim: verdict for claim, verdict in with_heads_misnamed.items() if not claim.startswith(HEADLESS)}
     decided = {claim: verdict for claim, verdict in named.items() if verdict not in ("untested", "inconclusive")}
     stands = {claim for claim, verdict in decided.items() if verdict == "holds"}
-    # A previous-token head costs mini 1 %, so nearly any head costs as much by zero ablation; and if all is handed over by
-    # layer 1, it is so after any later layer.
-    weak = {
-        "knockouts/knocking_out_a_helpful_family_costs_what_it_should[previous token-zero]",
-        "residual_stream/END_has_most_of_the_answer_after_the_last_S_inhibition_layer",
-    }
-    assert stands <= weak
-    assert len(decided) - len(stands) >= 15
+    assert {claim for claim in stands if not claim.startswith(WEAK)} == set()
+    assert len(decided) - len(stands) >= 60

@@ -34,4 +34,5 @@ def test_clean_logit_difference_is_in_the_range_seen_by_others(ioi, card, expect
 
 def test_logit_difference_on_ABC_prompts(ioi, card, expect):
     """With three different names (p_ABC), the mean logit difference of the clean prompt's names is the published one."""
-    expect(ioi.changed("ABC").logit_difference()).near(card["ABC_logit_difference"])
+    expected = card["ABC_logit_difference"]
+    expect(ioi.changed("ABC").logit_difference().presupposing(ioi.logit_difference())).near(expected)
