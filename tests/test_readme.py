@@ -55,6 +55,7 @@ def test_every_option_that_the_readme_names_is_one(pytester: pytest.Pytester):
 
 
 def test_every_measure_and_expectation_that_the_readme_names_exists():
+    from fixtures.card import Card
     from fixtures.circuits import Circuit
     from fixtures.expect import Expectation
     from fixtures.ioi import IOI
@@ -67,7 +68,10 @@ def test_every_measure_and_expectation_that_the_readme_names_exists():
     assert len(names) > 15
     for name in names:
         assert (
-            any(hasattr(cls, name) for cls in (IOI, KnockedOut, Patched, Noised, Path, Circuit, RepeatedTokens, Expectation))
+            any(
+                hasattr(cls, name)
+                for cls in (Card, IOI, KnockedOut, Patched, Noised, Path, Circuit, RepeatedTokens, Expectation)
+            )
             or name == "contains"
         ), name
 
