@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from fixtures.rows import REFUTED, VERDICTS
-from reports import figures, wording
+from reports import figures, multiplicity, wording
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,10 +30,10 @@ def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         lstrip_blocks=True,
     )
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    anchors = _anchors(rows)
+    anchors, holm = _anchors(rows), multiplicity.holm_marks(rows)
     chapters = []
     for circuit, chapter in wording.by_circuit(rows).items():
-        claims = [_claim(row, anchors[id(row)]) for row in chapter]
+        claims = [_claim(row, anchors[id(row)], holm[id(row)]) for row in chapter]
         chapters.append(
             {
                 "circuit": circuit,
@@ -50,6 +50,7 @@ def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         subject=dict(wording.facts(meta, rows)).get("subject", "no subject named"),
         facts=wording.facts(meta, rows),
+        errors=multiplicity.note(rows),
         warnings=[str(warning) for warning in meta.get("warnings") or []],
         total=len(rows),
         counts=[(verdict, css_class(verdict), n) for verdict, n in found.items()],
@@ -78,7 +79,7 @@ def _finalize(value: Any) -> Any:
     return value if isinstance(value, Markup) else wording.visible("" if value is None else value)
 
 
-def _claim(row: dict[str, Any], anchor: str) -> dict[str, Any]:
+def _claim(row: dict[str, Any], anchor: str, holm: str) -> dict[str, Any]:
     verdict = str(row.get("verdict") or "no verdict")
     return {
         "anchor": anchor,
@@ -93,6 +94,7 @@ def _claim(row: dict[str, Any], anchor: str) -> dict[str, Any]:
         "margin": wording.margin(row),
         "verdict": verdict,
         "verdict_class": css_class(verdict),
+        "holm": holm,
         "reason": row.get("reason"),
         "source": linked(row.get("source")),
         "counterexample": _counterexample(row.get("counterexample") or {}),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtures.rows import COLUMNS, plain
-from reports import wording
+from reports import multiplicity, wording
 from reports.page import page
 
 _MARKDOWN = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<|`*_[]~\\$"})
@@ -45,11 +45,12 @@ def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     # Pandas costs half a second to import; only a report needs it.
     from pandas import DataFrame
 
-    parts = ["# Claims: expected against observed", wording.counts_line(rows)]
+    parts = ["# Claims: expected against observed", wording.counts_line(rows), multiplicity.note(rows)]
+    holm = multiplicity.holm_marks(rows)
     parts += [f"**Warning:** {markdown_text(warning)}" for warning in meta.get("warnings") or []]
     parts.append("\n".join(f"- {label}: {markdown_text(value)}" for label, value in wording.facts(meta, rows)))
     for circuit, chapter in wording.by_circuit(rows).items():
-        table = DataFrame([_markdown_row(row) for row in chapter], dtype=object)
+        table = DataFrame([_markdown_row(row, holm[id(row)]) for row in chapter], dtype=object)
         parts += [f"## {markdown_text(circuit)}", table.to_markdown(index=False, disable_numparse=True)]
     contested = [line for row in rows if (line := _contested_line(row))]
     if contested:
@@ -68,15 +69,16 @@ def markdown_text(text: Any) -> str:
 
 
 def csv(rows: Sequence[dict[str, Any]]) -> str:
-    """One line a claim, the columns of the schema; nested fields as JSON, a missing value as an empty cell."""
+    """One line a claim, the columns of the schema and `holm`; nested fields as JSON, a missing value as an empty cell."""
     from pandas import DataFrame
 
-    flat = [{key: _flat(value) for key, value in row.items()} for row in rows]
-    columns = list(dict.fromkeys([*COLUMNS, *(key for row in rows for key in row)]))
+    holm = multiplicity.holm_marks(rows)
+    flat = [{key: _flat(value) for key, value in row.items()} | {"holm": holm[id(row)]} for row in rows]
+    columns = list(dict.fromkeys([*COLUMNS, "holm", *(key for row in rows for key in row)]))
     return DataFrame(flat, columns=columns, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def _markdown_row(row: dict[str, Any]) -> dict[str, str]:
+def _markdown_row(row: dict[str, Any], holm: str) -> dict[str, str]:
     return {
         "claim": markdown_text(wording.readable_name(row["claim_id"])),
         "statement": markdown_text(row["statement"] or ""),
@@ -85,6 +87,7 @@ def _markdown_row(row: dict[str, Any]) -> dict[str, str]:
         "n": wording.sample_size(row),
         "margin": wording.margin(row),
         "verdict": markdown_text(row["verdict"] or "no verdict"),
+        "holm": holm,
         "reason": markdown_text(wording.reason(row)),
         "source": markdown_text(row["source"] or ""),
     }

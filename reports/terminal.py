@@ -11,7 +11,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from fixtures.rows import HOLDS, KNOWN_FALSE
-from reports import wording
+from reports import multiplicity, wording
 
 _HEADINGS = ("claim", "expected", "observed", "n")
 _GAP = "  "
@@ -31,7 +31,7 @@ class Line:
 
 
 def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
-    """The rows, grouped by circuit in the order they come, then the counts of the verdicts."""
+    """The rows, grouped by circuit in the order they come, then the counts of the verdicts and how many may be wrong."""
     if not rows:
         return []
     cells = {id(row): _cells(row) for row in rows}
@@ -55,7 +55,9 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
             if any(said):
                 text = " · ".join(part for part in said if part)
                 lines.append(Line(_GAP * 3 + shorten(text, max(width - len(_GAP) * 3, _LEAST_NAME))))
-    return [*lines, Line(""), Line(wording.counts_line(rows))]
+    errors = multiplicity.line(rows)
+    lines += [Line(""), Line(wording.counts_line(rows))]
+    return [*lines, Line(shorten(errors, max(width, _LEAST_NAME)))] if errors else lines
 
 
 def shorten(text: str, width: int) -> str:

@@ -146,7 +146,7 @@ def test_rows_survive_json_and_csv(tmp_path):
     wanted = row | {"margin": None, "ci_low": None}
     assert kept == {"meta": META, "rows": [wanted, sample()]}
     cells = list(csv.DictReader(io.StringIO((tmp_path / "claims.csv").read_text(), newline="")))
-    assert tuple(cells[0]) == COLUMNS and len(cells) == 2
+    assert tuple(cells[0]) == (*COLUMNS, "holm") and len(cells) == 2
     assert cells[0]["statement"] == NASTY
     assert json.loads(cells[0]["counterexample"]) == row["counterexample"]
     assert (cells[0]["seed"], cells[0]["n"], cells[0]["prepend_bos"], cells[0]["margin"]) == ("0", "64", "False", "")
