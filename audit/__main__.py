@@ -1,0 +1,105 @@
+"""`python -m audit`: run every claim on the controls, and write which control refutes it.
+
+Exit status 1 where a claim is toothless (its controls ran it, none refuted it, and no reason is listed) or a run failed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from audit.controls import BASES, NO_CONTROL_CAN
+from audit.table import Audited, controls_by_claim, table
+
+ROOT = Path(__file__).parents[1]
+#: Where rows find their controls; committed, so that a fresh clone's reports have the column too.
+LATEST = ROOT / "fixtures" / "controls" / "audit.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the controls, write the table, say what is toothless."""
+    parser = argparse.ArgumentParser(prog="python -m audit", description=__doc__)
+    bases = [base.subject for base in BASES]
+    parser.add_argument("--base", choices=bases, action="append", help="audit on this base alone (default: all of them)")
+    parser.add_argument("--prompts", type=int, default=60, help="at a verdict's first look (60)")
+    parser.add_argument("--max-prompts", type=int, default=240, help="that a verdict may cost in all (240)")
+    parser.add_argument("--runs", type=Path, default=ROOT / "reports/out/audit", help="folder for the reports of the runs")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many runs at a time, of one thread each")
+    parser.add_argument("--reuse", action="store_true", help="take the runs that are there already, and make only the others")
+    parser.add_argument("-k", default="", help="only these claims, as for pytest; the table is then not kept")
+    args = parser.parse_args(arguments)
+    chosen = [base for base in BASES if base.subject in (args.base or bases)]
+    subjects = [subject for base in chosen for subject in (base.subject, *base.controls)]
+    with ThreadPoolExecutor(max(1, args.jobs)) as pool:
+        runs = pool.map(lambda subject: _run(subject, args), subjects)
+        audit = table(dict(zip(subjects, runs, strict=True)))
+    partial = bool(args.k or args.base)
+    _write(audit, args, None if partial else LATEST)
+    return _say(audit, partial)
+
+
+def _run(subject: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of all claims on one subject.
+
+    Raises SystemExit where pytest could not run them.
+    """
+    folder = args.runs / subject.replace(":", "-")
+    path = folder / "claims.json"
+    if not (args.reuse and path.exists()):
+        options = ["--prompts", str(args.prompts), "--max-prompts", str(args.max_prompts), "--hypothesis-profile", "fast"]
+        command = [sys.executable, "-m", "pytest", "claims", "--subject", subject, "--report-dir", str(folder), "-q", *options]
+        command += ["-k", args.k] if args.k else []
+        print(f"{subject} ...", file=sys.stderr, flush=True)
+        # Several runs share the machine, and one thread each is the fastest way to share it.
+        alone = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=alone)
+        if done.returncode not in (0, 1) or not path.exists():
+            raise SystemExit(f"the claims could not be run on {subject}:\n{done.stdout[-2000:]}")
+    return json.loads(path.read_text(encoding="utf-8"))["rows"]
+
+
+def _write(audit: list[Audited], args: argparse.Namespace, latest: Path | None) -> None:
+    args.runs.mkdir(parents=True, exist_ok=True)
+    entry = {
+        "made": datetime.now(UTC).date().isoformat(),
+        "prompts": [args.prompts, args.max_prompts],
+        "controls": controls_by_claim(audit),
+        "verdicts": {claim.claim_id: claim.verdicts for claim in audit},
+    }
+    for path in (args.runs / "audit.json", *([latest] if latest else [])):
+        half = path.with_suffix(".half")
+        half.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        half.rename(path)
+
+
+def _say(audit: list[Audited], partial: bool) -> int:
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    shown = Table("claim", "holds on", "refuted by", title="What refutes each claim")
+    for claim in audit:
+        why = NO_CONTROL_CAN.get(claim.claim_id, "")
+        by = ", ".join(claim.refuted_by) or (f"none can: {why}" if why else "nothing" if claim.audited else "not audited")
+        shown.add_row(claim.claim_id, ", ".join(claim.holds_on) or "—", by)
+    console.print(shown)
+    toothless = [claim for claim in audit if claim.toothless]
+    unaudited = [claim for claim in audit if not claim.audited]
+    console.print(
+        f"{len(audit)} claims: {sum(bool(c.refuted_by) for c in audit)} refuted by a control, {len(toothless)} toothless, "
+        f"{len(unaudited)} untested on every control"
+    )
+    for claim in toothless:
+        console.print(f"toothless: {claim.claim_id}: {claim.statement}", markup=False)
+    if partial:
+        console.print("a part of the audit only: the controls column of reports stays as it was")
+    return 1 if toothless else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
