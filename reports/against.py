@@ -143,9 +143,9 @@ class Against:
         return self._config.pluginmanager.get_plugin("claims-collector")
 
     def _collected(self, ids: Sequence[str]) -> None:
-        from fixtures.claiming import _claim_id_of_node
+        from fixtures.claim_ids import claim_id_of
 
-        self._chapters |= {_chapter(claim) for claim in map(_claim_id_of_node, ids) if claim}
+        self._chapters |= {_chapter(claim) for claim in map(claim_id_of, ids) if claim}
 
     def _meta(self, stopped: bool) -> dict[str, Any]:
         """What is known of this run, as its report has it."""
