@@ -16,9 +16,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from audit.controls import BASES, NO_CONTROL_CAN
+from audit.accuracy import accuracy
+from audit.controls import BASES, NO_CONTROL_CAN, WITH_KNOWN_TRUTH
 from audit.table import Audited, controls_by_claim, table
 
+Rows = list[dict[str, Any]]
 ROOT = Path(__file__).parents[1]
 #: Where rows find their controls; committed, so that a fresh clone's reports have the column too.
 LATEST = ROOT / "fixtures" / "controls" / "audit.json"
@@ -40,13 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
     subjects = [subject for base in chosen for subject in (base.subject, *base.controls)]
     with ThreadPoolExecutor(max(1, args.jobs)) as pool:
         runs = pool.map(lambda subject: _run(subject, args), subjects)
-        audit = table(dict(zip(subjects, runs, strict=True)))
+        reports = dict(zip(subjects, runs, strict=True))
+    audit = table(reports)
     partial = bool(args.k or args.base)
-    _write(audit, args, None if partial else LATEST)
-    return _say(audit, partial)
+    _write(audit, reports, args, None if partial else LATEST)
+    _say(audit, [subject for subject in subjects if subject in WITH_KNOWN_TRUTH], partial)
+    return 1 if any(claim.toothless for claim in audit) else 0
 
 
-def _run(subject: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+def _run(subject: str, args: argparse.Namespace) -> Rows:
     """The rows of all claims on one subject.
 
     Raises SystemExit where pytest could not run them.
@@ -66,11 +70,12 @@ def _run(subject: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))["rows"]
 
 
-def _write(audit: list[Audited], args: argparse.Namespace, latest: Path | None) -> None:
+def _write(audit: list[Audited], reports: dict[str, Rows], args: argparse.Namespace, latest: Path | None) -> None:
     args.runs.mkdir(parents=True, exist_ok=True)
     entry = {
         "made": datetime.now(UTC).date().isoformat(),
         "prompts": [args.prompts, args.max_prompts],
+        "weights": {subject: next((row["weights_sha256"] for row in rows), "") for subject, rows in reports.items()},
         "controls": controls_by_claim(audit),
         "verdicts": {claim.claim_id: claim.verdicts for claim in audit},
     }
@@ -80,7 +85,7 @@ def _write(audit: list[Audited], args: argparse.Namespace, latest: Path | None) 
         half.rename(path)
 
 
-def _say(audit: list[Audited], partial: bool) -> int:
+def _say(audit: list[Audited], known: list[str], partial: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     shown = Table("claim", "holds on", "refuted by", title="What refutes each claim")
     for claim in audit:
@@ -96,9 +101,14 @@ def _say(audit: list[Audited], partial: bool) -> int:
     )
     for claim in toothless:
         console.print(f"toothless: {claim.claim_id}: {claim.statement}", markup=False)
+    held = accuracy(audit, known)
+    if held.pairs:
+        console.print(f"against what is known of the planted models: {held}", markup=False)
+        for pair in held.wrong:
+            what = "true, and refuted" if pair.true else "false, and holds"
+            console.print(f"wrong: {pair.claim_id} is {what} on {pair.subject}", markup=False)
     if partial:
         console.print("a part of the audit only: the controls column of reports stays as it was")
-    return 1 if toothless else 0
 
 
 if __name__ == "__main__":

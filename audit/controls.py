@@ -33,5 +33,8 @@ BASES: tuple[Base, ...] = (
     ),
 )
 
+#: The models of which `audit.truth` knows what is true.
+WITH_KNOWN_TRUTH = (BASES[1].subject, *BASES[1].controls)
+
 #: Claims that no control can refute, each with the reason.
 NO_CONTROL_CAN: dict[str, str] = {}

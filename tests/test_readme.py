@@ -87,3 +87,15 @@ def test_every_claim_of_the_coverage_table_exists():
 def test_the_coverage_table_has_every_number_of_the_catalogue():
     rows = re.findall(r"^\| (IOI-\d\d) \|", README, re.M)
     assert rows == [f"IOI-{i:02d}" for i in (*range(1, 23), *range(30, 38))]
+
+
+def test_the_statistical_test_that_the_readme_shows_runs(mini):
+    """On mini, whose circuit is known to fall short of the model on nearly every prompt."""
+    from fixtures.hypothesis_tests import equivalence
+    from fixtures.ioi import IOI
+    from fixtures.prompts.dataset import Population
+
+    (shown,) = re.findall(r"`(equivalence\(.+\)\.reject)`", README)
+    ioi = IOI(subject=mini, seed=0, chunk=40, population=Population(), prepend_bos=False)
+    assert eval(shown, {"equivalence": equivalence, "ioi": ioi, "card": mini.card}) is True
+    assert eval(shown.replace("ioi.circuit(card.nodes())", "ioi"), {"equivalence": equivalence, "ioi": ioi}) is False

@@ -1,0 +1,225 @@
+"""The audit: a claim that no control refutes is found, and verdicts on models whose truth is known are right."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from audit import __main__ as audit_command
+from audit.accuracy import accuracy
+from audit.controls import BASES, NO_CONTROL_CAN, WITH_KNOWN_TRUTH
+from audit.table import Audited, controls_by_claim, table
+from audit.truth import NEVER, STATEMENTS, jobs_of, truth
+from fixtures.controls.planted import MUTILATIONS
+from fixtures.heads import Head
+from fixtures.model_folder import find_folder
+from fixtures.rows import HOLDS, INCONCLUSIVE, KNOWN_FALSE, REFUTED, UNTESTED
+
+ROOT = Path(__file__).parents[1]
+LATEST = json.loads((ROOT / "fixtures/controls/audit.json").read_text(encoding="utf-8"))
+AUDIT = [Audited(claim, "", verdicts) for claim, verdicts in LATEST["verdicts"].items()]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def row(claim_id: str, verdict: str) -> dict:
+    return {"claim_id": claim_id, "statement": f"{claim_id} is so.", "verdict": verdict, "weights_sha256": "0" * 64}
+
+
+# The table.
+
+
+def test_a_claim_has_the_controls_that_refute_it():
+    reports = {"mini": [row("a", HOLDS)], "random:mini": [row("a", REFUTED)], "shuffled:mini": [row("a", KNOWN_FALSE)]}
+    (claim,) = table(reports)
+    assert claim.holds_on == ["mini"] and claim.refuted_by == ["random:mini", "shuffled:mini"]
+    assert not claim.toothless and controls_by_claim([claim]) == {"a": ["random:mini", "shuffled:mini"]}
+
+
+@pytest.mark.parametrize(
+    ("on_control", "toothless"), [(HOLDS, True), (INCONCLUSIVE, True), (REFUTED, False), (UNTESTED, False)]
+)
+def test_what_no_control_refutes_is_toothless(on_control, toothless):
+    """Unless the controls could not test it at all; that it is refuted of the model itself is no help."""
+    (claim,) = table({"mini": [row("a", REFUTED)], "random:mini": [row("a", on_control)]})
+    assert claim.toothless == toothless and claim.audited == (on_control != UNTESTED)
+
+
+def test_of_a_claim_with_several_rows_one_refuted_row_is_enough():
+    (claim,) = table({"random:mini": [row("a", HOLDS), row("a#2", REFUTED), row("a#3", INCONCLUSIVE)]})
+    assert claim.verdicts == {"random:mini": REFUTED}
+
+
+# The command.
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch) -> Path:
+    """Finished runs of every model, in which one claim has teeth and, on every model alike, another has none."""
+    monkeypatch.setattr(audit_command, "LATEST", tmp_path / "latest.json")
+    for base in BASES:
+        for subject in (base.subject, *base.controls):
+            folder = tmp_path / subject.replace(":", "-")
+            folder.mkdir()
+            rows = [row("ioi/sharp", HOLDS if subject == base.subject else REFUTED), row("ioi/blunt", HOLDS)]
+            (folder / "claims.json").write_text(json.dumps({"rows": rows}))
+    return tmp_path
+
+
+def test_a_toothless_claim_is_named_and_the_command_fails(runs, capsys):
+    assert audit_command.main(["--runs", str(runs), "--reuse"]) == 1
+    said = capsys.readouterr().out
+    assert "toothless: ioi/blunt: ioi/blunt is so." in said and "toothless: ioi/sharp" not in said
+    kept = json.loads((runs / "latest.json").read_text())
+    assert kept["controls"]["ioi/blunt"] == [] and set(kept["weights"]) == set(kept["verdicts"]["ioi/sharp"])
+    assert set(kept["controls"]["ioi/sharp"]) == {control for base in BASES for control in base.controls}
+
+
+def test_a_reason_why_none_can_is_an_answer(runs, capsys, monkeypatch):
+    monkeypatch.setitem(NO_CONTROL_CAN, "ioi/blunt", "it is about arithmetic")
+    assert audit_command.main(["--runs", str(runs), "--reuse"]) == 0
+    assert "none can: it is about arithmetic" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_part_of_the_audit_leaves_the_controls_of_reports_alone(runs, capsys):
+    assert audit_command.main(["--runs", str(runs), "--reuse", "--base", "mini"]) == 1
+    assert not (runs / "latest.json").exists() and "stays as it was" in capsys.readouterr().out
+
+
+def test_it_runs_the_claims_itself(tmp_path, capsys):
+    few = ["--base", "mini", "-k", "prefers or outranks_S_on_nearly", "--prompts", "24", "--max-prompts", "96"]
+    assert audit_command.main(["--runs", str(tmp_path), *few]) == 0
+    audit = json.loads((tmp_path / "audit.json").read_text())
+    (controls,) = audit["controls"].values()
+    assert "random:mini" in controls and len(set(audit["weights"].values())) == 3
+    assert "1 refuted by a control" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_ends_the_audit_with_its_words(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="could not be run on mini"):
+        audit_command.main(["--runs", str(tmp_path), "--base", "mini", "--prompts", "-3"])
+
+
+# The truth.
+
+
+def claims_by_name() -> set[str]:
+    """The claims of the folder, by file and name."""
+    return {
+        f"{path.stem.removeprefix('test_')}/{name.removeprefix('test_')}"
+        for path in (ROOT / "claims/ioi").glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(encoding="utf-8"), re.M)
+    }
+
+
+def test_every_statement_is_about_a_claim_that_there_is():
+    named = {key.partition("[")[0] for key in STATEMENTS} | NEVER
+    assert named <= claims_by_name()
+    parameters = {key for key in STATEMENTS if "[" in key}
+    assert parameters <= {claim.removeprefix("ioi/") for claim in LATEST["verdicts"]}
+
+
+MOVERS = "ioi/name_movers/name_movers_carry_the_answer"
+NINE = "ioi/name_movers/each_name_mover_recovers_by_itself[L9H9]"
+LOOKS = "ioi/early_heads/early_heads_look_where_they_should[{}]"
+
+
+@pytest.mark.parametrize(
+    ("claim", "subject", "expected"),
+    [
+        (MOVERS, "planted", True),
+        (MOVERS, "planted:name-movers-moved", False),
+        (MOVERS, "planted:without-negative", True),
+        # What movers carry without S-inhibition is nothing that the plan says.
+        (MOVERS, "planted:without-S-inhibition", None),
+        (MOVERS, "random", False),
+        (NINE, "planted:name-movers-moved", False),
+        (LOOKS.format("induction"), "planted:without-induction", False),
+        (LOOKS.format("induction"), "planted:without-duplicate-token", True),
+        (LOOKS.format("induction"), "planted:without-previous-token", None),
+        (LOOKS.format("duplicate token"), "planted:without-previous-token", True),
+        ("ioi/behaviour/IO_outranks_S_on_nearly_every_prompt", "planted:name-movers-moved", True),
+        ("ioi/behaviour/IO_outranks_S_on_nearly_every_prompt", "shuffled:planted", True),
+        ("ioi/behaviour/IO_outranks_S_on_nearly_every_prompt", "planted:without-S-inhibition", False),
+        ("ioi/knockouts/knocking_out_a_helpful_family_costs_what_it_should[induction-mean]", "planted", None),
+        (
+            "ioi/knockouts/knocking_out_a_helpful_family_costs_what_it_should[induction-mean]",
+            "planted:without-induction",
+            False,
+        ),
+        ("ioi/mlps/logit_difference_without_the_later_MLPs", "planted", False),
+        ("ioi/faithfulness/overall_faithfulness[with_BOS]", "planted", None),
+        ("ioi/faithfulness/overall_faithfulness[with_BOS]", "random", False),
+    ],
+)
+def test_the_truth_of_some_by_hand(claim, subject, expected):
+    assert truth(claim, subject) is expected
+
+
+def test_what_a_shuffled_model_does_where():
+    jobs = jobs_of("shuffled:planted")
+    assert sorted(job.family for job in jobs.values()) == sorted(job.family for job in jobs_of("planted").values())
+    assert all(jobs.get(head) != job for head, job in jobs_of("planted").items()), "nothing is where it was"
+
+
+@pytest.mark.parametrize("mutilation", MUTILATIONS)
+def test_a_mutilation_makes_claims_false_and_leaves_others_true(mutilation):
+    before = {claim: truth(claim, "planted") for claim in LATEST["verdicts"] if "planted" in LATEST["verdicts"][claim]}
+    after = {claim: truth(claim, f"planted:{mutilation}") for claim in before}
+    assert any(after[claim] is False and before[claim] is not False for claim in before)
+    assert not any(after[claim] and not before[claim] for claim in before), "taking away makes nothing true"
+
+
+def test_an_account_of_verdicts_by_hand():
+    audit = [
+        Audited(MOVERS, "", {"planted": HOLDS, "random": REFUTED, "planted:name-movers-moved": HOLDS}),
+        Audited(NINE, "", {"planted": INCONCLUSIVE, "random": REFUTED, "planted:name-movers-moved": UNTESTED}),
+    ]
+    held = accuracy(audit, ["planted", "random", "planted:name-movers-moved"])
+    assert (held.sensitivity, held.specificity) == (0.5, pytest.approx(2 / 3))
+    assert [(pair.claim_id, pair.subject) for pair in held.wrong] == [(MOVERS, "planted:name-movers-moved")]
+    assert [pair.claim_id for pair in held.unclear] == [NINE]
+
+
+# The latest audit, which is kept with the project.
+
+
+def test_the_latest_audit_is_of_these_models():
+    """Where this fails, a model has changed since: `make audit`."""
+    assert set(LATEST["weights"]) == {subject for base in BASES for subject in (base.subject, *base.controls)}
+    for subject, sha256 in LATEST["weights"].items():
+        assert find_folder(subject).sha256() == sha256, subject
+
+
+def test_the_latest_audit_is_of_these_claims():
+    audited = {claim.removeprefix("ioi/").partition("[")[0] for claim in LATEST["verdicts"]}
+    assert audited == claims_by_name()
+
+
+def test_every_claim_has_a_control_that_refutes_it_or_a_reason_why_none_can():
+    assert [claim.claim_id for claim in AUDIT if claim.toothless] == []
+    for claim, reason in NO_CONTROL_CAN.items():
+        assert len(reason.split()) > 5 and not LATEST["controls"][claim], claim
+    assert [claim.claim_id for claim in AUDIT if not claim.audited] == []
+
+
+def test_true_statements_hold_and_false_ones_are_refuted():
+    held = accuracy(AUDIT, WITH_KNOWN_TRUTH)
+    assert len(held.of(True)) > 200 and len(held.of(False)) > 400
+    assert held.sensitivity >= 0.95 and held.specificity >= 0.95, held.wrong
+
+
+@pytest.mark.parametrize("mutilation", MUTILATIONS)
+def test_on_each_mutilation_too(mutilation):
+    """Only what depends on the missing part falls: no true statement is refuted."""
+    held = accuracy(AUDIT, [f"planted:{mutilation}"])
+    assert not [pair for pair in held.wrong if pair.true]
+    assert held.sensitivity >= 0.9 and held.specificity >= 0.9, held.wrong + held.unclear
+
+
+def test_the_readme_says_what_was_measured():
+    assert str(accuracy(AUDIT, WITH_KNOWN_TRUTH)).partition(";")[0] in " ".join(README.split())
+
+
+def test_a_head_that_is_moved_does_elsewhere_what_it_did():
+    assert Head(9, 9) not in jobs_of("planted:name-movers-moved") and Head(9, 3) in jobs_of("planted:name-movers-moved")
