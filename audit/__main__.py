@@ -19,6 +19,7 @@ from rich.table import Table
 from audit.accuracy import accuracy
 from audit.controls import BASES, NO_CONTROL_CAN, WITH_KNOWN_TRUTH
 from audit.table import Audited, controls_by_claim, table
+from fixtures.controls.planted import version
 
 Rows = list[dict[str, Any]]
 ROOT = Path(__file__).parents[1]
@@ -75,6 +76,7 @@ def _write(audit: list[Audited], reports: dict[str, Rows], args: argparse.Namesp
     entry = {
         "made": datetime.now(UTC).date().isoformat(),
         "prompts": [args.prompts, args.max_prompts],
+        "planted": version(),
         "weights": {subject: next((row["weights_sha256"] for row in rows), "") for subject, rows in reports.items()},
         "controls": controls_by_claim(audit),
         "verdicts": {claim.claim_id: claim.verdicts for claim in audit},
@@ -103,7 +105,13 @@ def _say(audit: list[Audited], known: list[str], partial: bool) -> None:
         console.print(f"toothless: {claim.claim_id}: {claim.statement}", markup=False)
     held = accuracy(audit, known)
     if held.pairs:
-        console.print(f"against what is known of the planted models: {held}", markup=False)
+        by_model = Table(
+            "model", "true statements that hold", "false ones that are refuted", title="Verdicts against the truth"
+        )
+        for subject in known:
+            by_model.add_row(subject, *held.on(subject).counts())
+        console.print(by_model)
+        console.print(str(held), markup=False)
         for pair in held.wrong:
             what = "true, and refuted" if pair.true else "false, and holds"
             console.print(f"wrong: {pair.claim_id} is {what} on {pair.subject}", markup=False)

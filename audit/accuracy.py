@@ -48,6 +48,18 @@ class Accuracy(NamedTuple):
         """Those without a clear verdict."""
         return [pair for pair in self.pairs if pair.verdict == INCONCLUSIVE]
 
+    def on(self, subject: str) -> "Accuracy":
+        """The same on one model."""
+        return Accuracy(tuple(pair for pair in self.pairs if pair.subject == subject))
+
+    def counts(self) -> tuple[str, str]:
+        """`48 of 49`: true statements that hold, and false ones that are refuted; empty where there are none."""
+        said = []
+        for true, right in ((True, TRUE), (False, FALSE)):
+            pairs = self.of(true)
+            said.append(f"{sum(pair.verdict in right for pair in pairs)} of {len(pairs)}" if pairs else "")
+        return said[0], said[1]
+
     def __str__(self) -> str:
         return (
             f"sensitivity {self.sensitivity:.1%} ({len(self.of(True))} true statements), "

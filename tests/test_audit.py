@@ -11,10 +11,11 @@ from audit.accuracy import accuracy
 from audit.controls import BASES, NO_CONTROL_CAN, WITH_KNOWN_TRUTH
 from audit.table import Audited, controls_by_claim, table
 from audit.truth import NEVER, STATEMENTS, jobs_of, truth
-from fixtures.controls.planted import MUTILATIONS
+from fixtures.controls.planted import MUTILATIONS, version
 from fixtures.heads import Head
 from fixtures.model_folder import find_folder
 from fixtures.rows import HOLDS, INCONCLUSIVE, KNOWN_FALSE, REFUTED, UNTESTED
+from reports.compare import FELL, change_of
 
 ROOT = Path(__file__).parents[1]
 LATEST = json.loads((ROOT / "fixtures/controls/audit.json").read_text(encoding="utf-8"))
@@ -187,8 +188,9 @@ def test_an_account_of_verdicts_by_hand():
 def test_the_latest_audit_is_of_these_models():
     """Where this fails, a model has changed since: `make audit`."""
     assert set(LATEST["weights"]) == {subject for base in BASES for subject in (base.subject, *base.controls)}
-    for subject, sha256 in LATEST["weights"].items():
-        assert find_folder(subject).sha256() == sha256, subject
+    assert LATEST["planted"] == version(), "the code that writes the planted models"
+    for subject in ("mini", "shuffled:mini"):
+        assert LATEST["weights"][subject] == find_folder(subject).sha256(), subject
 
 
 def test_the_latest_audit_is_of_these_claims():
@@ -205,7 +207,7 @@ def test_every_claim_has_a_control_that_refutes_it_or_a_reason_why_none_can():
 
 def test_true_statements_hold_and_false_ones_are_refuted():
     held = accuracy(AUDIT, WITH_KNOWN_TRUTH)
-    assert len(held.of(True)) > 200 and len(held.of(False)) > 400
+    assert len(held.of(True)) > 100 and len(held.of(False)) > 400
     assert held.sensitivity >= 0.95 and held.specificity >= 0.95, held.wrong
 
 
@@ -217,8 +219,24 @@ def test_on_each_mutilation_too(mutilation):
     assert held.sensitivity >= 0.9 and held.specificity >= 0.9, held.wrong + held.unclear
 
 
+@pytest.mark.parametrize("mutilation", MUTILATIONS)
+def test_a_comparison_names_exactly_what_depends_on_the_missing_part(mutilation):
+    """What held and is now false fell; nothing that is still true did."""
+    subject = f"planted:{mutilation}"
+    both = {claim.claim_id: claim.verdicts for claim in AUDIT if {"planted", subject} <= set(claim.verdicts)}
+    fell = {claim for claim, verdicts in both.items() if change_of(verdicts["planted"], verdicts[subject]) == FELL}
+    assert fell and not {claim for claim in fell if truth(claim, subject)}
+    now_false = {claim for claim in both if both[claim]["planted"] == HOLDS and truth(claim, subject) is False}
+    unclear = {claim for claim in now_false - fell if both[claim][subject] == INCONCLUSIVE}
+    assert now_false - fell == unclear and len(unclear) <= 0.1 * len(now_false)
+
+
 def test_the_readme_says_what_was_measured():
-    assert str(accuracy(AUDIT, WITH_KNOWN_TRUTH)).partition(";")[0] in " ".join(README.split())
+    held = accuracy(AUDIT, WITH_KNOWN_TRUTH)
+    assert str(held).partition(";")[0] in " ".join(README.split())
+    for subject in WITH_KNOWN_TRUTH:
+        holds, refuted = held.on(subject).counts()
+        assert f"| `{subject}` | {holds} | {refuted} |" in README
 
 
 def test_a_head_that_is_moved_does_elsewhere_what_it_did():

@@ -1,7 +1,9 @@
 """The other models that are written by code: random weights, and a model with its heads at other places; how they are named."""
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import GPT2LMHeadModel
 
 from fixtures.card_choice import card_for
-from fixtures.controls.kept import cache
+from fixtures.controls.kept import cache, kept, source_of
 from fixtures.controls.planted import MUTILATIONS
 from fixtures.controls.random_model import Shape, random_weights
 from fixtures.controls.shuffled import CannotShuffle, orders
@@ -49,6 +51,29 @@ def story(subject: Subject) -> IOI:
 
 def mean(measurement, n: int = 12) -> float:
     return float(measurement.take(n).values.mean())
+
+
+# The cache.
+
+
+def test_a_changed_comment_writes_no_model_anew_and_changed_code_does(own_cache, monkeypatch, tmp_path):
+    monkeypatch.setattr("fixtures.controls.kept.__file__", str(tmp_path / "kept.py"))
+    sources = []
+    for text in ("x = 1  # one\n", "# why\nx = 1  # one\n    # and this\n", "x = 2  # one\n"):
+        (tmp_path / "code.py").write_text(text)
+        sources.append(source_of(["code.py"]))
+    assert sources[0] == sources[1] != sources[2]
+
+
+def test_what_nobody_asked_for_in_a_month_is_thrown_away(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folders = {name: kept(name, lambda folder: None) for name in ("old", "older-but-used", "recent")}
+    long_ago = time.time() - 40 * 24 * 3600
+    for name in ("old", "older-but-used"):
+        os.utime(folders[name], (long_ago, long_ago))
+    kept("older-but-used", lambda folder: pytest.fail("it is there"))
+    kept("new", lambda folder: None)
+    assert sorted(path.name for path in cache().iterdir()) == ["new", "older-but-used", "recent"]
 
 
 # Shuffled.
