@@ -36,8 +36,6 @@ WEAK = (
     # Nothing but MLPs is knocked out, or nothing at all.
     "mlps/",
     "completeness/model_without_a_class[nothing]",
-    # In ABBA mini's circuit keeps next to nothing (its card says so), as any other set of heads does.
-    *(f"faithfulness/faithfulness_of_one_template[{template}-ABBA-" for template in range(15)),
     # Without S-inhibition nothing is left of any circuit, and every wrong circuit is incomplete.
     "completeness/circuit_without_a_class[S-inhibition]",
     "completeness/a_greedy_search_finds_the_circuit_incomplete",
@@ -47,7 +45,9 @@ WEAK = (
 
 def verdicts(folder: Path, *arguments: str) -> dict[str, str]:
     """Run the IOI claims with these arguments and give each claim's verdict."""
-    options = ["--report-dir", str(folder), "--max-prompts", "480", "-q"]
+    options = ["--report-dir", str(folder), "--prompts=60", "--max-prompts=240", "--hypothesis-profile=fast", "-q"]
+    # The audit runs all of them; sixty rows on single templates would cost half of the time here.
+    options += ["-k", "not one_template"]
     command = [sys.executable, "-m", "pytest", "claims/ioi", *options, *arguments]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode in (0, 1), finished.stdout + finished.stderr
@@ -105,4 +105,4 @@ def test_with_the_heads_misnamed_what_names_them_falls(with_heads_misnamed):
     decided = {claim: verdict for claim, verdict in named.items() if verdict not in ("untested", "inconclusive")}
     stands = {claim for claim, verdict in decided.items() if verdict == "holds"}
     assert {claim for claim in stands if not claim.startswith(WEAK)} == set()
-    assert len(decided) - len(stands) >= 60
+    assert len(decided) - len(stands) >= 0.8 * len(decided)
