@@ -180,7 +180,7 @@ def test_interrupted_within_a_claim(folder: Path, monkeypatch: pytest.MonkeyPatc
     pressed = []
 
     def press_once(seen: str, terminal: int) -> None:
-        if not pressed and "1/3 claims  700 forward passes" in seen:
+        if not pressed and re.search(r"1/3 claims  \S+ forward passes", seen):  # a busy machine may redraw the bar late
             pressed.append(os.write(terminal, b"\x03"))
 
     shown = screen(on_terminal(folder, "claims", "--tb=no", meanwhile=press_once))
