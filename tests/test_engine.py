@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformer_lens import patching
 
-from fixtures.interventions.cone import HEAD_SITES, Edit, first_difference, intervene
+from fixtures.interventions.cone import first_difference, intervene
+from fixtures.interventions.edit import HEAD_SITES, Edit
 from tests.conftest import HEADS, LAYERS
 
 HOOKS = {

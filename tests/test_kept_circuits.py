@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fixtures.interventions.cone import Edit, intervene
+from fixtures.interventions.cone import intervene
+from fixtures.interventions.edit import Edit
 from tests.conftest import HEADS, LAYERS
 
 D_HEAD = 8

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fixtures.heads import Head
-from fixtures.interventions.cone import Edit, intervene
+from fixtures.interventions.cone import intervene
+from fixtures.interventions.edit import Edit
 from fixtures.interventions.path_patching import Receivers, path_patch
 from tests.conftest import HEADS, LAYERS
 
