@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import patching
+from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
 
 from benchmarks.gpt2_small_shaped import Work
 from benchmarks.ours import RECEIVERS
@@ -71,8 +72,8 @@ def loop_over_mean_ablations(work: Work, every: int) -> Answer:
         layer, head = heads[place]
         name = f"blocks.{layer}.attn.hook_z"
 
-        def hook(z, hook, head=head, mean=cache[name].mean(0)):
-            z[:, :, head] = mean[:, head]
+        def hook(z, hook, head=head, others=cache[name]):
+            z[:, :, head] = others[:, :, head].mean(0)
             return z
 
         values.append(work.metric(work.bridge.run_with_hooks(work.clean, fwd_hooks=[(name, hook)], prepend_bos=False)))
@@ -80,17 +81,13 @@ def loop_over_mean_ablations(work: Work, every: int) -> Answer:
 
 
 def attribution_patching(work: Work, every: int = 1) -> Answer:
-    """TransformerLens's `attribution_patch`: two forward passes and one backward, first-order estimates of all patches.
+    """Two forward passes and one backward, by TransformerLens's own caches: first-order estimates of all patches at once.
 
     For heads at END: the corrupted metric plus the estimated effect, to be compared with the exact one.
     """
-    from transformer_lens.tools.analysis.attribution_patching import cache_activation_and_gradient
-
     names = _names(work.model.n_layers, "attn.hook_z")
-    watched = [
-        "hook_embed",
-        *names,
-    ]  # the backward pass goes as far as the first point asked for, and hooks before it stay silent
+    # The backward pass goes no further than the first point asked for, whose own hook stays silent.
+    watched = ["hook_embed", *names]
     with torch.enable_grad():
         work.bridge.requires_grad_(True)
         try:

@@ -1,0 +1,89 @@
+"""Benchmarks: the model, the prompts, what was timed, and the table at the end. Run by `make bench`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.table import Row, markdown, processor, write
+
+ROWS = pytest.StashKey[list[Row]]()
+SCALING = pytest.StashKey[list[dict[str, Any]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of benchmarks alone."""
+    group = parser.getgroup("benchmarks")
+    group.addoption(
+        "--quick", action="store_true", help="time every so many of a peer's interventions, and scale: under three minutes"
+    )
+    group.addoption("--bench-out", default="reports/out", metavar="DIR", help="where benchmarks.json is written (reports/out)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Room for what is timed."""
+    config.stash[ROWS], config.stash[SCALING] = [], []
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig: pytest.Config) -> torch.device:
+    """Where to run: --device, or a GPU where there is one."""
+    name = pytestconfig.getoption("--device")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+@pytest.fixture(scope="session")
+def gpt2_small_shaped(device: torch.device) -> Iterator[tuple[Any, Any]]:
+    """The random model: its bridge, and the engine's view of it."""
+    from benchmarks.gpt2_small_shaped import random_gpt2_small
+
+    yield random_gpt2_small(str(device))
+
+
+@pytest.fixture(scope="session")
+def rate(device: torch.device) -> float:
+    """This machine's matrix-product rate, in FLOP a second, measured in this run."""
+    from benchmarks.machine import matrix_product_rate
+
+    return matrix_product_rate(device)
+
+
+@pytest.fixture(scope="session")
+def rows(pytestconfig: pytest.Config) -> list[Row]:
+    """What was timed."""
+    return pytestconfig.stash[ROWS]
+
+
+@pytest.fixture(scope="session")
+def scaling(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
+    """How a sweep's time grows."""
+    return pytestconfig.stash[SCALING]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The tables, and where the rows are."""
+    timed, grown = config.stash[ROWS], config.stash[SCALING]
+    if not timed and not grown:
+        return
+    device = "CPU" if not timed or timed[0].device == "cpu" else torch.cuda.get_device_name()
+    where = processor() if device == "CPU" else device
+    terminalreporter.section("sweeps, against how they are done elsewhere")
+    terminalreporter.write_line(f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    folder = Path(config.getoption("--bench-out"))
+    if timed:
+        terminalreporter.write_line(f"{timed[0].n_prompts} prompts of {timed[0].n_tokens} tokens, GPT-2 small's shape, float32")
+        terminalreporter.write_line("")
+        terminalreporter.write_line(markdown(timed))
+        write(timed, folder / "benchmarks.json")
+    if grown:
+        import pandas as pd
+
+        terminalreporter.section("how a sweep's time grows")
+        terminalreporter.write_line(pd.DataFrame(grown).to_markdown(index=False, floatfmt=".3g"))
+        (folder / "scaling.json").write_text(pd.DataFrame(grown).to_json(orient="records", indent=2) + "\n", encoding="utf-8")
+    terminalreporter.write_line("")
+    terminalreporter.write_line(f"benchmarks: {folder / 'benchmarks.json'}")
