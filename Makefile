@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/installed
 
-.PHONY: claims test lint mini discover audit clean
+.PHONY: claims test lint mini discover audit bench clean
 
 ## The main job: the IOI claims on GPT-2 small where it is in the local cache, else on the embedded model.
 claims: $(READY)
@@ -33,6 +33,10 @@ discover: $(READY)
 ## Run every claim on the controls, and write which of them refutes it (an hour and a half on 2 cores).
 audit: $(READY)
 	$(BIN)/python -m audit $(ARGS)
+
+## Time the engine against TransformerLens and plain loops: the table in the README (an hour on 2 cores; ARGS=--quick, 3 minutes).
+bench: $(READY)
+	$(BIN)/python -m pytest benchmarks --benchmark-quiet $(ARGS)
 
 # The stamp is written last, so that an interrupted installation is taken up again.
 $(READY): requirements.lock

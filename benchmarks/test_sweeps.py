@@ -3,6 +3,7 @@
 Nothing here fails because a machine is slow: only a difference between the two grids does.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from benchmarks.gpt2_small_shaped import Work, work
 from benchmarks.table import Row
 
 N_PROMPTS, N_TOKENS = 16, 16
+#: With --quick there are fewer, and a long sweep's matrix products have fewer rows.
+N_PROMPTS_QUICK = 4
 #: The largest difference allowed between the engine's grid and an exact peer's, in logits.
 TOLERANCE = 1e-4
 
@@ -33,9 +36,7 @@ class Sweep:
 
 SWEEPS = [
     Sweep("144 heads, z at END", ours.heads_at_end, "a loop over run_with_hooks", peers.loop_over_heads_at_end, 30, 16),
-    Sweep(
-        "144 heads, z at END", ours.heads_at_end, "attribution patching", peers.attribution_patching, 1 / 1.3, exact=False
-    ),
+    Sweep("144 heads, z at END", ours.heads_at_end, "attribution patching", peers.attribution_patching, 1 / 1.3, exact=False),
     Sweep(
         "144 heads × 16 positions, z",
         ours.heads_at_every_position,
@@ -89,9 +90,9 @@ SWEEPS = [
 
 
 @pytest.fixture(scope="module")
-def prompts(gpt2_small_shaped: tuple[Any, Any]) -> Work:
-    """16 prompts of 16 tokens."""
-    return work(*gpt2_small_shaped, N_PROMPTS, N_TOKENS)
+def prompts(gpt2_small_shaped: tuple[Any, Any], pytestconfig: pytest.Config) -> Work:
+    """16 prompts of 16 tokens; with --quick fewer."""
+    return work(*gpt2_small_shaped, N_PROMPTS_QUICK if pytestconfig.getoption("--quick") else N_PROMPTS, N_TOKENS)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_sweep(sweep: Sweep, side: str, benchmark, prompts: Work, found, rows: l
     benchmark.group = name_of(sweep)
     quick, device = request.config.getoption("--quick"), prompts.clean.device
     if side == "ours":
-        _time_ours(sweep, benchmark, prompts, found, rounds=1 if quick else 3)
+        _time_ours(sweep, benchmark, prompts, found, most_rounds=1 if quick else 5)
         return
     every = sweep.quick if quick else 1
 
@@ -123,7 +124,7 @@ def test_sweep(sweep: Sweep, side: str, benchmark, prompts: Work, found, rows: l
 
     short = sweep.quick == 1  # of a peer that is over in no time, more than one round
     answer = benchmark.pedantic(peer, rounds=3 if short else 1, iterations=1, warmup_rounds=1 if short else 0)
-    grid, seconds, peak, flops = found.get(sweep.ours) or _time_ours(sweep, None, prompts, found, rounds=1)
+    grid, seconds, peak, flops = _time_ours(sweep, None, prompts, found, most_rounds=1)
     theirs = answer.values.to(grid.device)
     difference = float((grid.flatten()[answer.places.to(grid.device)] - theirs).abs().max())
     peer_s = benchmark.stats.stats.median * answer.of / len(theirs)
@@ -152,7 +153,7 @@ def test_sweep(sweep: Sweep, side: str, benchmark, prompts: Work, found, rows: l
         assert difference < TOLERANCE, f"the engine and {sweep.peer_name} disagree by {difference} logits"
 
 
-def _time_ours(sweep: Sweep, benchmark, prompts: Work, found: dict, *, rounds: int) -> tuple:
+def _time_ours(sweep: Sweep, benchmark, prompts: Work, found: dict, *, most_rounds: int) -> tuple:
     """Time the engine, having looked at its memory and counted its FLOPs in two untimed rounds."""
     device = prompts.clean.device
 
@@ -163,18 +164,19 @@ def _time_ours(sweep: Sweep, benchmark, prompts: Work, found: dict, *, rounds: i
         return grid
 
     if sweep.ours not in found:
-        flops = machine.count_flops(run)
-        peak = machine.peak_memory(run, device)
-        found[sweep.ours] = (None, None, peak, flops)
-    _, _, peak, flops = found[sweep.ours]
-    if benchmark is None:
-        import time
-
         start = time.perf_counter()
-        grid = run()
-        seconds = time.perf_counter() - start
+        flops: list[int] = []
+        peak = machine.peak_memory(lambda: flops.append(machine.count_flops(run)), device)
+        found[sweep.ours] = (None, time.perf_counter() - start, peak, flops[0])
+    grid, seconds, peak, flops = found[sweep.ours]
+    if benchmark is None:
+        if grid is None:
+            start = time.perf_counter()
+            grid = run()
+            seconds = time.perf_counter() - start
     else:
-        grid = benchmark.pedantic(run, rounds=rounds, iterations=1)
+        # Long sweeps vary little from round to round, and their peers take as long as they take.
+        grid = benchmark.pedantic(run, rounds=max(1, min(most_rounds, int(30 / seconds))), iterations=1)
         seconds = benchmark.stats.stats.median
     found[sweep.ours] = (grid, seconds, peak, flops)
     return found[sweep.ours]
