@@ -1,13 +1,7 @@
 """Interventions on decoders that are not of GPT-2's shape, against slow and plain twins: whole forward passes with one hook."""
 
-import json
-import shutil
-from pathlib import Path
-from typing import NamedTuple
-
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from fixtures.heads import Head
 from fixtures.interventions.cone import HEAD_SITES, Edit, intervene
@@ -16,57 +10,28 @@ from fixtures.interventions.hooked_pass import HOOKS
 from fixtures.interventions.path_patching import Receivers, path_patch, trace
 from fixtures.interventions.transformer import Transformer
 from fixtures.leftovers import Leftovers
-from fixtures.subjects import Settings, Subject, prepare
 from fixtures.untested import Untested
-from tests.other_architectures import counted, save_tiny_decoder
+from tests.conftest import HEADS, LAYERS
+from tests.other_architectures import (
+    TESTED,
+    UNGROUPED,
+    Decoder,
+    cache_of,
+    counted,
+    edits_from,
+    forward_with,
+    load,
+    save_tiny_decoder,
+    ungrouped_copy,
+)
 from tests.test_path_patching import ALL, EVERY_HEAD, ONLY_END, SCATTERED, SCATTERED_AND_END, SETS, as_writes, at_end, plainly
-from tests.tiny_models import save_tiny_card
 
-LAYERS, HEADS = 3, 4
-#: Rotary positions on part of a head, attention and MLP side by side; the same one after the other; grouped keys and values, RMS
-#: norm, gated MLP; these with normed queries and keys; with one key for all and a sliding window; with norms after each part.
-TESTED = ("NeoX", "sequential NeoX", "Llama", "Qwen3", "Mistral", "Gemma2")
-#: Of these each head has a key and a value of its own.
-UNGROUPED = ("NeoX", "sequential NeoX")
+#: All of them as they are, and these as TransformerLens processes them, too.
+PROCESSED = ("NeoX", "Llama", "Qwen3")
+VARIANTS = [(name, "raw") for name in TESTED] + [(name, "processed") for name in PROCESSED]
 
 
-class Decoder(NamedTuple):
-    """A subject of another architecture, and a twin of it in which every head has its own key and value."""
-
-    name: str
-    subject: Subject
-    ungrouped: Subject
-
-    @property
-    def bridge(self):
-        return self.subject.bridge
-
-    @property
-    def model(self) -> HookedDecoder:
-        return self.subject.transformer
-
-
-def ungrouped_copy(folder: Path, to: Path) -> Path:
-    """The same model with each group's key and value written out for every head of the group: the same function of tokens."""
-    shutil.copytree(folder, to)
-    config = json.loads((folder / "config.json").read_text())
-    heads, groups = config["num_attention_heads"], config.get("num_key_value_heads", config["num_attention_heads"])
-    (to / "config.json").write_text(json.dumps(config | {"num_key_value_heads": heads}))
-    state = load_file(folder / "model.safetensors")
-    for key, weight in state.items():
-        if key.endswith(("k_proj.weight", "v_proj.weight")):
-            by_group = weight.view(groups, -1, weight.shape[1])
-            state[key] = by_group.repeat_interleave(heads // groups, 0).reshape(-1, weight.shape[1]).contiguous()
-    save_file(state, to / "model.safetensors", metadata={"format": "pt"})
-    return to
-
-
-def load(folder: Path, mode: str) -> Subject:
-    card = save_tiny_card(folder.parent / "card.toml", n_layer=LAYERS, n_head=HEADS)
-    return Subject(prepare(Settings(name=str(folder), card=str(card), mode=mode, device="cpu")))
-
-
-@pytest.fixture(scope="module", params=[(name, mode) for name in TESTED for mode in ("raw", "processed")], ids=" ".join)
+@pytest.fixture(scope="module", params=VARIANTS, ids=" ".join)
 def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Decoder:
     name, mode = request.param
     folder = save_tiny_decoder(tmp_path_factory.mktemp("other") / "model", name)
@@ -89,48 +54,6 @@ def nothing_is_left(request: pytest.FixtureRequest):
     yield
     assert watch.take_hooks() == [] and watch.changed_weights() == [] and bridge.context_level == level
     assert not [name for name, module in bridge.named_modules() if "forward" in module.__dict__]
-
-
-def edits_from(cache, site: str, positions, *, by_head: bool):
-    """One intervention for each layer (and head): this site set to what it is in `cache`."""
-    found = []
-    for layer in range(LAYERS):
-        value = cache[f"blocks.{layer}.{HOOKS[site]}"]
-        for head in range(HEADS) if by_head else [None]:
-            if site == "pattern":
-                part = value[:, head] if by_head else value.transpose(1, 2)
-            else:
-                part = value[:, :, head] if by_head else value
-            if positions is not None:
-                part = part[torch.arange(len(part))[:, None], positions]
-            found.append([Edit(layer, site, part, head, positions)])
-    return found
-
-
-def forward_with(bridge, tokens, cache, edits):
-    """The slow twin: one full forward pass with hooks that set one position after the other. The logits at END."""
-
-    def hook_for(edit):
-        name = f"blocks.{edit.layer}.{HOOKS[edit.site]}"
-
-        def hook(activation, hook):
-            activation = activation.clone()
-            for i in range(len(tokens)):
-                for p in range(tokens.shape[1]) if edit.positions is None else edit.positions[i].tolist():
-                    heads = ... if edit.head is None else edit.head
-                    place = (i, heads, p) if edit.site == "pattern" else (i, p, heads)
-                    if edit.site == "pattern" and edit.head is None:
-                        place = (i, slice(None), p)
-                    activation[place] = cache[name][place]
-            return activation
-
-        return name, hook
-
-    return bridge.run_with_hooks(tokens, fwd_hooks=[hook_for(edit) for edit in edits], prepend_bos=False)[:, -1]
-
-
-def cache_of(bridge, tokens):
-    return bridge.run_with_cache(tokens, prepend_bos=False)[1]
 
 
 @torch.inference_mode()
@@ -168,7 +91,7 @@ def test_every_intervention_agrees_with_a_plain_loop(decoder, pair, site, positi
 @pytest.mark.parametrize("site", ["k", "v"])
 @torch.inference_mode()
 def test_a_heads_key_or_value_is_changed_for_it_alone(decoder, pair, site, positions):
-    """As in a twin in which the heads of a group have each its own."""
+    """As in a twin in which the heads of a group have each their own."""
     clean, corrupted = pair
     model, cache = decoder.model, cache_of(decoder.ungrouped.bridge, clean)
     assert (decoder.ungrouped.bridge(clean) - decoder.bridge(clean)).abs().max() < 1e-4
@@ -238,9 +161,8 @@ def test_a_change_of_attn_out_equals_the_same_change_of_resid_mid(decoder, pair)
         moved = intervene(model, run, edits)
         assert (moved - moved[0]).abs().max() < 1e-4
         assert (moved[0] - run.resid[-1][:, -1]).abs().max() > 1e-2
-        assert (
-            model.mlp_out(layer, run.resid[layer] + out) - (run.resid[layer + 1] - run.resid[layer] - out)
-        ).abs().max() < 1e-4
+        mlp_out = run.resid[layer + 1] - run.resid[layer] - out
+        assert (model.mlp_out(layer, run.resid[layer] + out) - mlp_out).abs().max() < 1e-4
 
 
 @torch.inference_mode()
@@ -301,11 +223,12 @@ def test_splitting_for_memory_changes_nothing(decoder, pair):
     inside = model.attention(0, source.resid[0])
     edits += [[Edit(0, "k", inside.k[:, :, model.entry(head, "k")], head)] for head in range(HEADS)]
     whole = intervene(model, base, edits)
-    for memory in (1, 100_000, 300_000):
+    receivers = Receivers((Head(2, 1), Head(1, 1)), "v")
+    paths = path_patch(model, base, source, EVERY_HEAD[:HEADS], receivers, ALL)
+    for memory in (1, 300_000):
         assert (whole - intervene(model, base, edits, memory=memory)).abs().max() < 1e-5
-        for receivers in (None, Receivers((Head(2, 1), Head(1, 1)), "v")):
-            one, other = (path_patch(model, base, source, EVERY_HEAD, receivers, ALL, **m) for m in ({}, {"memory": memory}))
-            assert (one - other).abs().max() < 1e-5
+        split = path_patch(model, base, source, EVERY_HEAD[:HEADS], receivers, ALL, memory=memory)
+        assert (paths - split).abs().max() < 1e-5
 
 
 @torch.inference_mode()
@@ -335,25 +258,36 @@ def test_parts_of_the_stream_share_out_the_final_norm(decoder, pair):
     assert (shares + bias - normed).abs().max() < 1e-4
 
 
-PATHS = [None, *(Receivers(heads, into) for into in "qkv" for heads in ((Head(2, 1),), (Head(2, 3), Head(1, 0), Head(2, 2))))]
+SEVERAL = (Head(2, 3), Head(1, 0), Head(2, 2))
+#: Receivers, MLPs, and positions of the senders.
+PATHS = [
+    (None, "recomputed", SCATTERED_AND_END),
+    (None, "frozen", ALL),
+    (Receivers(SEVERAL, "q"), "recomputed", ALL),
+    (Receivers(SEVERAL, "k"), "recomputed", ALL),
+    (Receivers((Head(2, 1),), "k"), "frozen", SCATTERED),
+    (Receivers(SEVERAL, "v"), "frozen", ALL),
+    (Receivers((Head(2, 1),), "v"), "recomputed", SCATTERED),
+]
+SENDERS = [*EVERY_HEAD[:-HEADS], EVERY_HEAD[-1], *SETS[1:]]
 
 
-@pytest.mark.parametrize("mlps", ["recomputed", "frozen"])
-@pytest.mark.parametrize("receivers", PATHS, ids=lambda r: "logits" if r is None else str(r).replace(", ", " "))
+@pytest.mark.parametrize(
+    ("receivers", "mlps", "positions"), PATHS, ids=[f"{r or 'logits'} with MLPs {m}".replace(",", "") for r, m, _ in PATHS]
+)
 @torch.inference_mode()
-def test_path_patching_agrees_with_four_plain_forward_passes(decoder, pair, receivers, mlps):
+def test_path_patching_agrees_with_four_plain_forward_passes(decoder, pair, receivers, mlps, positions):
     """Into keys and values of grouped heads, with those of a twin whose heads have each their own."""
     original, new = pair
     model = decoder.model
-    base, senders = model.run(original), EVERY_HEAD + SETS
-    for positions in (SCATTERED_AND_END, ALL):
-        ours = path_patch(model, base, model.run(new), senders, receivers, positions, mlps=mlps)
-        theirs = at_end(plainly(decoder.ungrouped.bridge, original, new, senders, receivers, positions, mlps))
-        assert (ours - theirs).abs().max() < 1e-4
+    base = model.run(original)
+    ours = path_patch(model, base, model.run(new), SENDERS, receivers, positions, mlps=mlps)
+    theirs = at_end(plainly(decoder.ungrouped.bridge, original, new, SENDERS, receivers, positions, mlps))
+    assert (ours - theirs).abs().max() < 1e-4
     effects = (theirs - base.resid[-1][:, -1]).abs().amax((1, 2))
     assert effects[:HEADS].min() > 1e-4, "the twin does nothing, so agreeing with it would mean nothing"
-    same = path_patch(model, base, base, senders, receivers, ALL, mlps=mlps)
-    nobody = path_patch(model, base, model.run(new), [[], [Head(0, 0)], []], receivers, ALL, mlps=mlps)[[0, 2]]
+    same = path_patch(model, base, base, SENDERS, receivers, positions, mlps=mlps)
+    nobody = path_patch(model, base, model.run(new), [[], [Head(0, 0)], []], receivers, positions, mlps=mlps)[[0, 2]]
     for unchanged in (same, nobody):
         assert (unchanged - base.resid[-1][:, -1]).abs().max() < 1e-4
 
@@ -405,8 +339,30 @@ def test_the_path_through_hooks_agrees_with_the_fast_one_on_gpt2(tiny, pair):
     assert (intervene(hooked, corrupted, edits) - intervene(fast, corrupted, edits)).abs().max() < 1e-4
     part, final = clean.resid[1][:, -1], clean.resid[-1][:, -1]
     assert (hooked.frozen_norm(part, final) - fast.frozen_norm(part, final)).abs().max() < 1e-4
-    one, other = (
-        trace(model, clean, SCATTERED, [edits[0][0].__class__(1, "z", inside.z[:, :, 0], 0)]) for model in (hooked, fast)
-    )
+    knocked_out = [Edit(1, "z", inside.z[:, :, 0], 0)]
+    one, other = (trace(model, clean, SCATTERED, knocked_out) for model in (hooked, fast))
     for name in ("pre", "mid", "z"):
         assert (getattr(one, name) - getattr(other, name)).abs().max() < 1e-4
+
+
+def test_nothing_is_left_behind_by_an_error_inside(decoder, pair):
+    """As the fixture for all of these tests finds out."""
+    model = decoder.model
+    run = model.run(pair[0])
+    wrong = torch.zeros(5, 9, 7)
+    for edit in (Edit(1, "z", wrong, 0), Edit(2, "v", wrong, 1), Edit(2, "resid_pre", wrong), Edit(1, "mlp_out", wrong)):
+        with pytest.raises(RuntimeError):
+            intervene(model, run, [[edit]])
+    with pytest.raises(ZeroDivisionError):
+        model.passes(pair[0], start=1, stop=2, stream=run.resid[1], hooks={(1, "q"): lambda q: 1 / 0})
+    assert (model.run(pair[0]).resid - run.resid).abs().max() < 1e-6
+
+
+def test_hooks_of_others_stay(decoder, pair):
+    """Those of a claim that measures inside its own hooks, say."""
+    tokens, bridge = pair[0], decoder.bridge
+    doubled = [("blocks.1.hook_mlp_out", lambda out, hook: 2 * out)]
+    with bridge.hooks(fwd_hooks=doubled):
+        inside = decoder.model.run(tokens)
+        assert (inside.resid[-1] - decoder.model.run(tokens).resid[-1]).abs().max() < 1e-6
+    assert (inside.resid[-1] - decoder.model.run(tokens).resid[-1]).abs().max() > 1e-2
