@@ -18,8 +18,9 @@ from tests.other_architectures import ARCHITECTURES, TESTED, cache_of, edits_fro
 from tests.test_path_patching import EVERY_HEAD, ONLY_END, SCATTERED, at_end, plainly
 
 ROOT = Path(__file__).parents[1]
-#: With patching, path patching, attention, copying, knock-outs, circuits and counterfactual signals.
-CHAPTERS = "name_movers or S_inhibition or knockouts or residual_stream or early_heads or faithfulness and not one_template"
+#: With patching, path patching, attention, copying, knock-outs and counterfactual signals; and with circuits and a search.
+CHAPTERS = "name_movers or S_inhibition or knockouts or residual_stream or early_heads"
+SEARCHES = "greedy or one_name_mover or minimality"
 
 
 @pytest.fixture
@@ -91,12 +92,12 @@ def test_a_hook_that_is_not_called_is_an_error(llama, pair):
 # Whole runs of claims.
 
 
-@pytest.mark.parametrize("name", ["Llama", "NeoX"])
-def test_claims_of_interventions_get_verdicts(name, tmp_path):
+@pytest.mark.parametrize(("name", "chapters"), [("Llama", CHAPTERS), ("NeoX", SEARCHES)], ids=["Llama", "NeoX"])
+def test_claims_of_interventions_get_verdicts(name, chapters, tmp_path):
     """On random weights none holds, none is invalid, and none is untested but for what the card does not say."""
     folder = save_tiny_decoder(tmp_path / "model", name, n_layer=4, n_head=8, width=128)
     options = ["--card", "mini", "--report-dir", str(tmp_path / "report"), "--prompts=16", "--max-prompts=32", "-q"]
-    options += ["--hypothesis-profile=fast", "-p", "no:cacheprovider", "-k", CHAPTERS]
+    options += ["--hypothesis-profile=fast", "-p", "no:cacheprovider", "-k", chapters]
     command = [sys.executable, "-m", "pytest", "claims/ioi", "--subject", str(folder), *options]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode in (0, 1), finished.stdout + finished.stderr
@@ -104,4 +105,4 @@ def test_claims_of_interventions_get_verdicts(name, tmp_path):
     assert {row["verdict"] for row in rows} <= {"refuted", "inconclusive", "untested", "known false"}
     untested = [row["reason"] for row in rows if row["verdict"] == "untested"]
     assert [reason for reason in untested if not reason.startswith("the card")] == []
-    assert len(rows) - len(untested) > 40
+    assert len(rows) - len(untested) > 10
