@@ -33,9 +33,7 @@ class Sweep:
 
 SWEEPS = [
     Sweep("144 heads, z at END", ours.heads_at_end, "a loop over run_with_hooks", peers.loop_over_heads_at_end, 30, 16),
-    Sweep(
-        "144 heads, z at END", ours.heads_at_end, "attribution patching", peers.attribution_patching, 1 / 1.3, exact=False
-    ),
+    Sweep("144 heads, z at END", ours.heads_at_end, "attribution patching", peers.attribution_patching, 1 / 1.3, exact=False),
     Sweep(
         "144 heads × 16 positions, z",
         ours.heads_at_every_position,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 
-from fixtures.interventions.cone import Edit
+from fixtures.interventions.edit import Edit
 from fixtures.interventions.hooked import HookedDecoder
 from fixtures.interventions.hooked_pass import HOOKS
 from fixtures.model_folder import EMBEDDED

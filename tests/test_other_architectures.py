@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fixtures.heads import Head
-from fixtures.interventions.cone import HEAD_SITES, Edit, intervene
+from fixtures.interventions.cone import intervene
+from fixtures.interventions.edit import HEAD_SITES, Edit
 from fixtures.interventions.hooked import HookedDecoder
 from fixtures.interventions.hooked_pass import HOOKS
 from fixtures.interventions.path_patching import Receivers, path_patch, trace
@@ -27,7 +28,7 @@ from tests.other_architectures import (
 from tests.test_path_patching import ALL, EVERY_HEAD, ONLY_END, SCATTERED, SCATTERED_AND_END, SETS, as_writes, at_end, plainly
 
 #: All of them as they are, and these as TransformerLens processes them, too.
-PROCESSED = ("NeoX", "Llama", "Qwen3")
+PROCESSED = ("NeoX", "Qwen3")
 VARIANTS = [(name, "raw") for name in TESTED] + [(name, "processed") for name in PROCESSED]
 
 
@@ -366,3 +367,23 @@ def test_hooks_of_others_stay(decoder, pair):
         inside = decoder.model.run(tokens)
         assert (inside.resid[-1] - decoder.model.run(tokens).resid[-1]).abs().max() < 1e-6
     assert (inside.resid[-1] - decoder.model.run(tokens).resid[-1]).abs().max() > 1e-2
+
+
+@torch.inference_mode()
+def test_tensors_are_made_where_the_models_are(decoder, pair):
+    """In place of a GPU: whatever is made without a word of where, is made nowhere here, and cannot be computed with."""
+    model, (clean, corrupted) = decoder.model, pair
+    with torch.device("meta"):
+        base, source = model.run(corrupted), model.run(clean)
+        inside = model.attention(1, source.resid[1])
+        edits = [
+            [Edit(1, "z", inside.z[:, :, 1], 1)],
+            [Edit(1, "k", inside.k[:, :, 0], 1), Edit(2, "resid_pre", source.resid[2])],
+        ]
+        moved = intervene(model, base, edits)
+        moved = moved + path_patch(model, base, source, [[Head(0, 0)], [Head(1, 1)]], Receivers((Head(2, 1),), "v"), ALL)
+        moved = moved + path_patch(model, base, source, [[Head(0, 0)], [Head(1, 1)]], None, ALL, knocked_out=edits[0])
+        model.head_input(1, source.resid[1], 0, "k"), model.head_outputs_at(source, 1, SCATTERED)
+        logits = model.answer_logits(model.frozen_norm(moved, base.resid[-1][:, -1]), clean[:, :2])
+        model.check_against(decoder.bridge, clean[:1, :8], 1e-3)
+    assert logits.isfinite().all()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fixtures.interventions.cone import HEAD_SITES, Edit, intervene
+from fixtures.interventions.cone import intervene
+from fixtures.interventions.edit import HEAD_SITES, Edit
 from fixtures.interventions.hooked import HookedDecoder
 from fixtures.interventions.hooked_pass import HOOKS
 from fixtures.interventions.path_patching import path_patch
