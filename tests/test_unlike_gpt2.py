@@ -1,0 +1,109 @@
+"""Other architectures: what is refused, with a reason and never with a number; and whole runs of claims."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fixtures.interventions.cone import intervene
+from fixtures.interventions.edit import HEAD_SITES, Edit
+from fixtures.interventions.hooked import HookedDecoder
+from fixtures.interventions.hooked_pass import HOOKS
+from fixtures.interventions.path_patching import path_patch
+from fixtures.untested import Untested
+from tests.conftest import HEADS
+from tests.other_architectures import ARCHITECTURES, TESTED, cache_of, edits_from, forward_with, load, save_tiny_decoder
+from tests.test_path_patching import EVERY_HEAD, ONLY_END, SCATTERED, at_end, plainly
+
+ROOT = Path(__file__).parents[1]
+#: With patching, path patching, attention, copying, knock-outs and counterfactual signals; and with circuits and a search.
+CHAPTERS = "name_movers or S_inhibition or knockouts or residual_stream or early_heads"
+SEARCHES = "greedy or one_name_mover or minimality"
+
+
+@pytest.fixture
+def llama(tmp_path):
+    """One that may be spoiled."""
+    return load(save_tiny_decoder(tmp_path / "model", "Llama"), "raw")
+
+
+def spoil(module, change) -> None:
+    """Change what a module gives, behind its hooks."""
+    forward = module.forward
+    object.__setattr__(module, "forward", lambda *args, **kwargs: change(forward(*args, **kwargs)))
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in TESTED])
+@torch.inference_mode()
+def test_of_other_architectures_what_their_bridges_can_do_agrees_too(tmp_path, pair, name):
+    """Or is refused: attention probabilities that the bridge shows once the model has used them, for one."""
+    subject = load(save_tiny_decoder(tmp_path / "model", name), "raw")
+    model, (clean, corrupted) = subject.transformer, pair
+    assert isinstance(model, HookedDecoder)
+    assert ("pattern" in model.unheard) is (name in ("GPT-J", "OPT"))
+    assert ("head_out" in model.unread) is (name == "Olmo2")
+    assert ("resid_mid" in model.unread) is (name in ("GPT-J", "Phi"))
+    base, cache = model.run(corrupted), cache_of(subject.bridge, clean)
+    for site in HOOKS:
+        grouped = site in ("k", "v") and model.group > 1
+        edits = edits_from(cache, site, SCATTERED, by_head=site in HEAD_SITES and not grouped)
+        if site in model.unheard:
+            with pytest.raises(Untested, match="does not change what it should"):
+                intervene(model, base, edits)
+            continue
+        theirs = torch.stack([forward_with(subject.bridge, corrupted, cache, edit) for edit in edits])
+        assert (model.logits(intervene(model, base, edits)) - theirs).abs().max() < 1e-4
+    ours = path_patch(model, base, model.run(clean), EVERY_HEAD, None, ONLY_END)
+    assert (ours - at_end(plainly(subject.bridge, corrupted, clean, EVERY_HEAD, None, ONLY_END))).abs().max() < 1e-4
+
+
+def test_a_bridge_whose_attention_writes_something_else_than_it_shows_is_noticed(llama, pair):
+    spoil(llama.bridge.blocks[1].attn, lambda output: (output[0] * 1.1, *output[1:]))
+    model = llama.transformer
+    run = model.run(pair[0])
+    for part in ("attn_out", "mlp_out", "resid_mid"):
+        with pytest.raises(Untested, match="do not add up to the stream"):
+            intervene(model, run, [[Edit(0, part, run.resid[0])]])
+    with pytest.raises(Untested, match="do not add up"):
+        _ = model.attention(0, run.resid[0]).out
+    assert model.attention(0, run.resid[0]).z.shape == (5, 9, HEADS, 8)
+
+
+def test_a_block_that_looks_at_the_tokens_besides_the_stream_is_noticed(llama):
+    seen = []
+    embed = llama.bridge.embed.forward
+    object.__setattr__(llama.bridge.embed, "forward", lambda tokens: seen.append(embed(tokens)) or seen[-1])
+    spoil(llama.bridge.blocks[0], lambda stream: stream + seen[-1])
+    with pytest.raises(Untested, match="starting it at layer 0 does not give the residual stream"):
+        _ = llama.transformer
+    assert llama.last_logits(torch.arange(2, 8)[None]).shape[0] == 1, "behaviour can be measured all the same"
+
+
+def test_a_hook_that_is_not_called_is_an_error(llama, pair):
+    model = llama.transformer
+    spoil(llama.bridge.blocks[2].attn.o, lambda out: out)
+    object.__setattr__(llama.bridge.blocks[2].attn.o, "forward", llama.bridge.blocks[2].attn.o.original_component.forward)
+    with pytest.raises(RuntimeError, match="went past z of layer 2 without calling its hook"):
+        intervene(model, model.run(pair[0]), [[Edit(2, "z", torch.zeros(5, 9, HEADS, 8))]])
+
+
+# Whole runs of claims.
+
+
+@pytest.mark.parametrize(("name", "chapters"), [("Llama", CHAPTERS), ("NeoX", SEARCHES)], ids=["Llama", "NeoX"])
+def test_claims_of_interventions_get_verdicts(name, chapters, tmp_path):
+    """On random weights none holds, none is invalid, and none is untested but for what the card does not say."""
+    folder = save_tiny_decoder(tmp_path / "model", name, n_layer=4, n_head=8, width=128)
+    options = ["--card", "mini", "--report-dir", str(tmp_path / "report"), "--prompts=16", "--max-prompts=32", "-q"]
+    options += ["--hypothesis-profile=fast", "-p", "no:cacheprovider", "-k", chapters]
+    command = [sys.executable, "-m", "pytest", "claims/ioi", "--subject", str(folder), *options]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert finished.returncode in (0, 1), finished.stdout + finished.stderr
+    rows = json.loads((tmp_path / "report" / "claims.json").read_text(encoding="utf-8"))["rows"]
+    assert {row["verdict"] for row in rows} <= {"refuted", "inconclusive", "untested", "known false"}
+    untested = [row["reason"] for row in rows if row["verdict"] == "untested"]
+    assert [reason for reason in untested if not reason.startswith("the card")] == []
+    assert len(rows) - len(untested) > 10
