@@ -4,6 +4,7 @@ pytest_plugins = [
     "fixtures.options",
     "fixtures.subject_under_test",
     "fixtures.claiming",
+    "fixtures.durations",
     "fixtures.stories",
     "reports.plugin",
     "reports.progress",
