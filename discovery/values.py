@@ -29,6 +29,7 @@ from fixtures.measurement import Measurement
 from fixtures.measures.signals import fit_error, position_coefficient, token_coefficient
 from fixtures.measures.sweep import cell, earliest_layer_of_the_brightest, handover_layer, mean_over_heads
 from fixtures.prompts.templates import TWO_SENTENCE_TEMPLATES
+from fixtures.untested import Untested
 
 #: How many times the average head's copy score a family's lowest has to be, or copying is not what sets the family apart.
 COPIES = 2
@@ -99,10 +100,13 @@ def name_movers(survey: Survey, card: Card) -> Findings:
     values["earliest_name_mover_layer"] = Value(int(earliest), "layer")
     lit = int((survey.cells(ioi.head_sweep(at="END")) > EFFECT).sum())
     values["bright_heads"] = Value(lit, "heads", note=f"as many as recover more than {EFFECT} at END")
-    weakest = min(survey.estimate(ioi.attention_projection_correlation(head)) for head in movers)
-    values["name_mover_correlation"] = Value(
-        rounded(weakest), "correlation", low=rounded(weakest - SHARE), note="the weakest of them"
-    )
+    try:
+        weakest = min(survey.estimate(ioi.attention_projection_correlation(head)) for head in movers)
+        values["name_mover_correlation"] = Value(
+            rounded(weakest), "correlation", low=rounded(weakest - SHARE), note="the weakest of them"
+        )
+    except Untested as error:  # in some architectures, what one head writes is not to be had
+        left_out["name_mover_correlation"] = str(error.msg)
     return Findings(values, left_out=left_out) | _copying(survey, movers, negative=False)
 
 
@@ -227,9 +231,12 @@ def _copying(survey: Survey, heads: tuple[Head, ...], *, negative: bool) -> Find
     """Copy scores of a family and of an average head: bounds where they are apart."""
     sign, prefix = ("negative", "negative_") if negative else ("positive", "")
     sweep = survey.ioi.copy_score_sweep(sign)
-    grid = survey.cells(sweep)
-    lowest, average = min(grid[head] for head in heads), survey.estimate(sweep.of(mean_over_heads, "", "rate"))
     keys = f"{prefix}name_mover_copy_score", f"average_{prefix}copy_score"
+    try:
+        grid = survey.cells(sweep)
+    except Untested as error:  # as for the correlation
+        return Findings(left_out=dict.fromkeys(keys, str(error.msg)))
+    lowest, average = min(grid[head] for head in heads), survey.estimate(sweep.of(mean_over_heads, "", "rate"))
     if lowest < COPIES * average:
         why = f"copying does not set them apart: their lowest score is {lowest:.3f}, an average head's {average:.3f}"
         return Findings(left_out=dict.fromkeys(keys, why))

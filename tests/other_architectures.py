@@ -174,3 +174,49 @@ def counted(modules: Any) -> tuple[list[int], Callable[[], None]]:
 
     handles = [module.register_forward_hook(counting(index)) for index, module in enumerate(modules)]
     return calls, lambda: [handle.remove() for handle in handles] and None
+
+
+def save_as_opt(gpt2: Path, folder: Path) -> Path:
+    """Write a GPT-2 as an OPT, and give back its folder: the same function of tokens, in another architecture's words."""
+    import transformers
+
+    config = json.loads((gpt2 / "config.json").read_text(encoding="utf-8"))
+    state = {
+        name.removeprefix("transformer."): weight.float() for name, weight in load_file(gpt2 / "model.safetensors").items()
+    }
+    width, special = config["n_embd"], ("bos_token_id", "eos_token_id", "pad_token_id")
+    opt = transformers.OPTForCausalLM(
+        transformers.OPTConfig(
+            vocab_size=config["vocab_size"],
+            max_position_embeddings=config["n_positions"],
+            num_hidden_layers=config["n_layer"],
+            num_attention_heads=config["n_head"],
+            hidden_size=width,
+            word_embed_proj_dim=width,
+            ffn_dim=4 * width,
+            activation_function=config["activation_function"],
+            **{name: config.get(name) for name in special},
+        )
+    ).eval()
+    new: dict[str, torch.Tensor] = {"embed_tokens.weight": state["wte.weight"]}
+    # OPT counts positions from 2.
+    new["embed_positions.weight"] = torch.cat([torch.zeros(2, width), state["wpe.weight"]])
+    for kind in ("weight", "bias"):
+        new[f"final_layer_norm.{kind}"] = state[f"ln_f.{kind}"]
+        for layer in range(config["n_layer"]):
+            here, there = f"h.{layer}", f"layers.{layer}"
+            parts = state[f"{here}.attn.c_attn.{kind}"].split(width, dim=-1)
+            for name, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
+                new[f"{there}.self_attn.{name}.{kind}"] = part.T if kind == "weight" else part
+            linear = {"attn.c_proj": "self_attn.out_proj", "mlp.c_fc": "fc1", "mlp.c_proj": "fc2"}
+            for old, name in linear.items():
+                part = state[f"{here}.{old}.{kind}"]
+                new[f"{there}.{name}.{kind}"] = part.T if kind == "weight" else part
+            new[f"{there}.self_attn_layer_norm.{kind}"] = state[f"{here}.ln_1.{kind}"]
+            new[f"{there}.final_layer_norm.{kind}"] = state[f"{here}.ln_2.{kind}"]
+    missing, unexpected = opt.model.decoder.load_state_dict(new, strict=True)
+    assert not missing and not unexpected
+    opt.save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        shutil.copy(gpt2 / name, folder / name)
+    return folder

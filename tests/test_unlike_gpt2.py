@@ -5,17 +5,36 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from discovery.survey import Survey
+from discovery.values import name_movers
+from fixtures.interventions.ablation import ABLATIONS
 from fixtures.interventions.cone import intervene
 from fixtures.interventions.edit import HEAD_SITES, Edit
 from fixtures.interventions.hooked import HookedDecoder
 from fixtures.interventions.hooked_pass import HOOKS
 from fixtures.interventions.path_patching import path_patch
+from fixtures.interventions.transformer import Transformer
+from fixtures.ioi import IOI
+from fixtures.model_folder import EMBEDDED
+from fixtures.prompts.dataset import Population
+from fixtures.repeated_tokens import RepeatedTokens
+from fixtures.subjects import Settings, Subject, prepare
 from fixtures.untested import Untested
 from tests.conftest import HEADS
-from tests.other_architectures import ARCHITECTURES, TESTED, cache_of, edits_from, forward_with, load, save_tiny_decoder
+from tests.other_architectures import (
+    ARCHITECTURES,
+    TESTED,
+    cache_of,
+    edits_from,
+    forward_with,
+    load,
+    save_as_opt,
+    save_tiny_decoder,
+)
 from tests.test_path_patching import EVERY_HEAD, ONLY_END, SCATTERED, at_end, plainly
 
 ROOT = Path(__file__).parents[1]
@@ -82,12 +101,74 @@ def test_a_block_that_looks_at_the_tokens_besides_the_stream_is_noticed(llama):
     assert llama.last_logits(torch.arange(2, 8)[None]).shape[0] == 1, "behaviour can be measured all the same"
 
 
+def test_a_bridge_that_fails_between_layers_is_noticed(llama, monkeypatch):
+    from fixtures.interventions import hooked_checks
+
+    def broken(*_):
+        raise RuntimeError("expected scalar type Float but found BFloat16")
+
+    monkeypatch.setattr(hooked_checks, "_read_all", broken)
+    with pytest.raises(Untested, match="it does not run layer by layer: expected scalar type Float"):
+        _ = llama.transformer
+
+
 def test_a_hook_that_is_not_called_is_an_error(llama, pair):
     model = llama.transformer
     spoil(llama.bridge.blocks[2].attn.o, lambda out: out)
     object.__setattr__(llama.bridge.blocks[2].attn.o, "forward", llama.bridge.blocks[2].attn.o.original_component.forward)
     with pytest.raises(RuntimeError, match="went past z of layer 2 without calling its hook"):
         intervene(model, model.run(pair[0]), [[Edit(2, "z", torch.zeros(5, 9, HEADS, 8))]])
+
+
+# A trained model in another architecture's words.
+
+
+@pytest.fixture(scope="module")
+def mini_as_opt(tmp_path_factory):
+    folder = save_as_opt(EMBEDDED["mini"], tmp_path_factory.mktemp("opt") / "mini")
+    return Subject(prepare(Settings(name=str(folder), card="mini")))
+
+
+def measurements(subject):
+    """One of each kind, on the same prompts."""
+    ioi = IOI(subject=subject, seed=0, chunk=24, population=Population(names=subject.names), prepend_bos=False)
+    movers, inhibitors = subject.card.heads("name mover"), subject.card.heads("S-inhibition")
+    yield "recovery by heads", ioi.head_sweep()
+    yield "recovery by the stream", ioi.residual_sweep()
+    yield "paths to the logits", ioi.path_sweep()
+    yield "paths without heads", ioi.path_sweep(without=movers[:2])
+    yield "paths to queries", ioi.path_sweep(to=movers, into="q")
+    yield "paths to keys", ioi.path_sweep(to=movers, into="k", at="IO")
+    yield "paths to values", ioi.path_sweep(to=movers, into="v", at="IO")
+    yield "copy scores", ioi.copy_score_sweep()
+    yield "writing along names", ioi.writing_along_names(movers[0])
+    yield "moments of attention and projection", ioi.attention_projection_correlation(movers[0])
+    yield "signals", ioi.signals(inhibitors)
+    yield "circuit", ioi.circuit(subject.card.nodes()).logit_difference()
+    yield "MLP knocked out", ioi.ablate_mlps([1]).logit_difference()
+    for by in ABLATIONS:
+        yield f"heads knocked out by {by}", ioi.ablate(movers, by=by, at="END").logit_difference()
+    yield "induction", RepeatedTokens(subject=subject, seed=0, prepend_bos=False).attention_scores("induction")
+
+
+def test_mini_written_as_an_OPT_measures_what_mini_measures(mini, mini_as_opt):
+    """The same function of tokens, so the same numbers, though one is computed by our code and one by OPT's."""
+    assert isinstance(mini.transformer, Transformer) and isinstance(mini_as_opt.transformer, HookedDecoder)
+    for (name, fast), (_, hooked) in zip(measurements(mini), measurements(mini_as_opt), strict=True):
+        ours, theirs = (getattr(taken, "values", None) for taken in (hooked.take(24), fast.take(24)))
+        if ours is None:  # a number read off a grid
+            ours, theirs = hooked.take(24).grid.values, fast.take(24).grid.values
+        assert np.abs(theirs).max() > 1e-2, name
+        assert np.abs(ours - theirs).max() < 1e-3, name
+
+
+def test_discovery_leaves_out_what_an_architecture_does_not_have(mini_as_opt, monkeypatch):
+    monkeypatch.setitem(mini_as_opt.transformer.unread, "head_out", "heads' outputs do not simply add up")
+    survey = Survey.of(mini_as_opt, n=24, seed=0, prepend_bos=False)
+    found = name_movers(survey, mini_as_opt.card)
+    wanted = {"name_mover_correlation", "name_mover_copy_score", "average_copy_score"}
+    assert {key for key, why in found.left_out.items() if why == "heads' outputs do not simply add up"} == wanted
+    assert "name_mover_attention" in found.values
 
 
 # Whole runs of claims.
