@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fixtures import circuits
+from fixtures.caches import SessionStore
 from fixtures.circuits import CircuitStory
 from fixtures.heads import Head
 from fixtures.interventions.ablation import ABLATIONS
@@ -279,7 +280,7 @@ def searched_with_gaps(ioi: CircuitStory, monkeypatch, gap_of, nodes=C, **effort
         return np.array([[0.0 if s.kept is None else gap_of(s.removed)] * len(batch.prompts) for s in settings])
 
     monkeypatch.setattr(circuits, "knocked_out_differences", made_up)
-    fresh = replace(ioi, store={})
+    fresh = replace(ioi, store=SessionStore())
     return fresh.circuit(nodes).greedy_subset(**{"steps": 8, "candidates": 8, "prompts": 2} | effort)
 
 
@@ -304,7 +305,7 @@ def test_the_search_finds_nothing_where_circuit_and_model_agree_and_ends_with_th
 def test_a_search_is_made_once_for_the_same_circuit_and_prompts_and_again_for_others(without_bos, monkeypatch):
     searches = []
     monkeypatch.setattr(circuits.Circuit, "_search", lambda self, story, *effort: searches.append(story.about) or K)
-    fresh = replace(without_bos, store={})
+    fresh = replace(without_bos, store=SessionStore())
     for _ in range(2):
         fresh.circuit(C).greedy_subset()
     assert len(searches) == 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.caches import SessionStore
 from fixtures.heads import Head
 from fixtures.interventions.ablation import ABLATIONS
 from fixtures.ioi import IOI
@@ -218,6 +219,6 @@ def test_a_reference_that_cannot_be_had_says_so(ioi, monkeypatch):
         KnockedOut(ioi, NODES, by="median")
     # Fillers that leave no other prompt with its tokens in these places.
     monkeypatch.setattr("fixtures.references.replace", lambda population, **frame: replace(population, templates=(7,)))
-    fresh = replace(ioi.on(templates=[8]), store={})
+    fresh = replace(ioi.on(templates=[8]), store=SessionStore())
     with pytest.raises(Untested, match="too few p_ABC prompts"):
         fresh.without(NODES).logit_difference().take(1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.caches import SessionStore
 from fixtures.repeated_tokens import SCORES, SEQUENCES, RepeatedTokens
 from fixtures.subjects import Subject
 from fixtures.untested import Untested
@@ -65,7 +66,7 @@ def test_the_tokens_are_said_twice_after_BOS_and_none_is_special(repeated):
     said = tokens[:, bos:]
     assert (said[:, :9] == said[:, 9:]).all()
     # Enough of them that a special token, were they drawn, would be among them.
-    many = replace(repeated, length=ROOM, store={})._tokens()[:, bos:]
+    many = replace(repeated, length=ROOM, store=SessionStore())._tokens()[:, bos:]
     assert not set(many.flatten().tolist()) & set(tokenizer.all_special_ids)
     assert len(tokenizer.all_special_ids) > 0 and int(many.max()) < repeated.subject.bridge.cfg.d_vocab
     assert len(set(many.flatten().tolist())) > 500, "from all over the vocabulary"
@@ -77,18 +78,18 @@ def test_no_special_token_is_drawn_from_a_vocabulary_of_little_else(repeated, mo
     ordinary = set(range(50, 60))
     special = [token for token in range(len(repeated.subject.tokenizer)) if token not in ordinary]
     monkeypatch.setattr(type(repeated.subject.tokenizer), "all_special_ids", property(lambda self: special))
-    drawn = replace(repeated, store={})._tokens()[:, int(repeated.prepend_bos) :]
+    drawn = replace(repeated, store=SessionStore())._tokens()[:, int(repeated.prepend_bos) :]
     assert set(drawn.flatten().tolist()) == ordinary
 
 
 def test_the_seed_decides_what_is_said(repeated):
-    same, other = (replace(repeated, seed=seed, store={})._tokens() for seed in (0, 1))
+    same, other = (replace(repeated, seed=seed, store=SessionStore())._tokens() for seed in (0, 1))
     assert (same == repeated._tokens()).all() and (other != same).any()
 
 
 def test_a_short_context_shortens_the_half(repeated, monkeypatch):
     bos = int(repeated.prepend_bos)
-    long = replace(repeated, length=100, store={})
+    long = replace(repeated, length=100, store=SessionStore())
     assert long.half == (ROOM - bos) // 2
     assert long._tokens().shape[1] == bos + 2 * long.half <= ROOM
     grid = long.attention_scores("induction").take(1)
