@@ -63,11 +63,14 @@ def residual_stream(work: Work, memory: int | None = None) -> Float[Tensor, "lay
 def heads_at_all_positions(work: Work, memory: int | None = None, sites: Sequence[str] = ("z",)) -> Float[Tensor, "..."]:
     """z, or several parts, of every head at all positions together, clean into corrupted: `[(site) layer head]`."""
     model, clean, corrupted = work.model, *_both_runs(work)
-    insides = [model.attention(layer, clean.resid[layer]) for layer in range(model.n_layers)]
+    if tuple(sites) == ("z",):
+        parts = [{"z": z} for z in head_outputs(model, clean, range(model.n_layers)).values()]
+    else:
+        parts = [vars(model.attention(layer, clean.resid[layer])) for layer in range(model.n_layers)]
     edits = []
     for site in sites:
-        for layer, inside in enumerate(insides):
-            value = getattr(inside, site)
+        for layer, part in enumerate(parts):
+            value = part[site]
             for head in range(model.n_heads):
                 edits.append([Edit(layer, site, value[:, head] if site == "pattern" else value[:, :, head], head)])
     grid = work.difference(intervene(model, corrupted, edits, memory=memory))

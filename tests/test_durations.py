@@ -64,7 +64,7 @@ def test_durations_are_shown_where_they_are_asked_for(pytester, same_profile):
     pytester.makeconftest(f"pytest_plugins = {names!r}\n")
     folder = pytester.mkpydir("claims")
     (folder / "test_x.py").write_text(HEAD + WITH_WORK, encoding="utf-8")
-    shown = pytester.runpytest_subprocess("claims", "--durations=3").stdout
+    shown = pytester.runpytest_inprocess("claims", "--durations=3").stdout
     shown.fnmatch_lines(["*where the time went*", "* 0.2? s *sleeping, once", "* everything else"])
-    shown = pytester.runpytest_subprocess("claims").stdout
+    shown = pytester.runpytest_inprocess("claims").stdout
     shown.no_fnmatch_line("*where the time went*")
