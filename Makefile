@@ -12,8 +12,9 @@ claims: $(READY)
 	$(BIN)/python -m pytest claims -k ioi $(ARGS)
 
 ## The project's own checks, and all claims on the embedded model.
+## Two processes of one thread each: torch's threads get in each other's way.
 test: $(READY) lint
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
 	$(BIN)/python -m pytest claims --subject mini --report-dir reports/out/test
 
 lint: $(READY)
