@@ -24,8 +24,12 @@ import termios
 
 COLUMNS, LINES = 110, 50
 
-#: A process becomes the terminal's own before it becomes pytest, so that the terminal's Ctrl-C reaches it.
-LOGIN = "import os, sys; os.login_tty(0); os.execv(sys.executable, [sys.executable, '-m', 'pytest', *sys.argv[1:]])"
+#: A process becomes the terminal's own before it becomes pytest, so that the terminal's Ctrl-C reaches it; and it heeds Ctrl-C
+#: even where these tests run in the background of a shell, whose children are told to ignore it.
+LOGIN = (
+    "import os, signal, sys; os.login_tty(0); signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "os.execv(sys.executable, [sys.executable, '-m', 'pytest', *sys.argv[1:]])"
+)
 
 CONFTEST = """
 import pytest
