@@ -6,6 +6,7 @@ pytest_plugins = [
     "fixtures.claiming",
     "fixtures.durations",
     "fixtures.stories",
+    "fixtures.weights_under_test",
     "reports.plugin",
     "reports.progress",
     "reports.against",

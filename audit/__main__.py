@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=ROOT / "reports/out/audit", help="folder for the reports of the runs")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many runs at a time, of one thread each")
     parser.add_argument("--reuse", action="store_true", help="take the runs that are there already, and make only the others")
-    parser.add_argument("-k", default="", help="only these claims, as for pytest; the table is then not kept")
+    parser.add_argument("-k", default="", help="only these claims, as for pytest; the table is then not kept, but for --add")
+    parser.add_argument("--add", action="store_true", help="with -k: put these claims into the table that is kept")
     args = parser.parse_args(arguments)
     chosen = [base for base in BASES if base.subject in (args.base or bases)]
     subjects = [subject for base in chosen for subject in (base.subject, *base.controls)]
@@ -46,8 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         reports = dict(zip(subjects, runs, strict=True))
     audit = table(reports)
     partial = bool(args.k or args.base)
-    _write(audit, reports, args, None if partial else LATEST)
-    _say(audit, [subject for subject in subjects if subject in WITH_KNOWN_TRUTH], partial)
+    kept = args.add or not partial
+    _write(audit, reports, args, LATEST if kept else None)
+    _say(audit, [subject for subject in subjects if subject in WITH_KNOWN_TRUTH], not kept)
     return 1 if any(claim.toothless for claim in audit) else 0
 
 
@@ -77,14 +79,37 @@ def _write(audit: list[Audited], reports: dict[str, Rows], args: argparse.Namesp
         "made": datetime.now(UTC).date().isoformat(),
         "prompts": [args.prompts, args.max_prompts],
         "planted": version(),
-        "weights": {subject: next((row["weights_sha256"] for row in rows), "") for subject, rows in reports.items()},
+        "weights": {subject: _weights(rows) for subject, rows in reports.items()},
         "controls": controls_by_claim(audit),
         "verdicts": {claim.claim_id: claim.verdicts for claim in audit},
     }
+    if latest and args.add:
+        entry = _added(entry, json.loads(latest.read_text(encoding="utf-8")))
     for path in (args.runs / "audit.json", *([latest] if latest else [])):
         half = path.with_suffix(".half")
         half.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         half.rename(path)
+
+
+def _weights(rows: Rows) -> str:
+    """The checksum of the model: of the first row that has one, since an untested claim may have loaded nothing."""
+    return next((row["weights_sha256"] for row in rows if row["weights_sha256"]), "")
+
+
+def _added(entry: dict[str, Any], latest: dict[str, Any]) -> dict[str, Any]:
+    """The latest audit with these claims besides, in place of what it said of them.
+
+    Raises SystemExit where it is of other models, or was made with another number of prompts: the two would not be one table.
+    """
+    # Where a subject could test none of the claims, nothing was loaded that could differ.
+    known = {subject: checksum for subject, checksum in entry["weights"].items() if checksum}
+    same = {"weights": known.items() <= latest["weights"].items()}
+    same |= {key: entry[key] == latest[key] for key in ("planted", "prompts")}
+    for key, holds in same.items():
+        if not holds:
+            raise SystemExit(f"the latest audit has other {key}: run the whole of it anew (make audit)")
+    both = {key: latest[key] | entry[key] for key in ("controls", "verdicts")}
+    return latest | both
 
 
 def _say(audit: list[Audited], known: list[str], partial: bool) -> None:

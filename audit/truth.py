@@ -134,6 +134,8 @@ def truth(claim_id: str, subject: str) -> bool | None:
 
     Raises KeyError for a model that is neither planted, nor one of its mutilations, nor random, nor planted shuffled.
     """
+    if claim_id.startswith("tokenizer/"):
+        return None  # of whatever weights, the tokenizer is the same
     name = claim_id.removeprefix("ioi/")
     claim, _, parameter = name.rstrip("]").partition("[")
     jobs = jobs_of(subject)

@@ -36,7 +36,7 @@ def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         claims = [_claim(row, anchors[id(row)], holm[id(row)]) for row in chapter]
         chapters.append(
             {
-                "circuit": circuit,
+                "circuit": wording.chapter_title(circuit, chapter, meta),
                 "line": wording.counts_line(chapter),
                 "claims": claims,
                 "figures": _figures(chapter, claims),

@@ -51,7 +51,10 @@ def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     parts.append("\n".join(f"- {label}: {markdown_text(value)}" for label, value in wording.facts(meta, rows)))
     for circuit, chapter in wording.by_circuit(rows).items():
         table = DataFrame([_markdown_row(row, holm[id(row)]) for row in chapter], dtype=object)
-        parts += [f"## {markdown_text(circuit)}", table.to_markdown(index=False, disable_numparse=True)]
+        parts += [
+            f"## {markdown_text(wording.chapter_title(circuit, chapter, meta))}",
+            table.to_markdown(index=False, disable_numparse=True),
+        ]
     contested = [line for row in rows if (line := _contested_line(row))]
     if contested:
         about = "Numbers of sources that disagree, inside or outside the interval of this run:"

@@ -192,6 +192,13 @@ def by_circuit(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
     return chapters
 
 
+def chapter_title(circuit: str, rows: Iterable[dict[str, Any]], meta: dict[str, Any]) -> str:
+    """A chapter's name, with whose weights it is about where these are not the run's subject's: `weights · on gpt2-small`."""
+    measured = dict.fromkeys(row.get("subject") for row in rows if row.get("observed") is not None)
+    others = [one_line(subject) for subject in measured if subject and subject != meta.get("subject", subject)]
+    return f"{circuit} · on {', '.join(others)}" if others else circuit
+
+
 def counts(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
     """How many rows have each verdict, in the order of `VERDICTS`; words outside it come last."""
     found = Counter(str(row.get("verdict") or "no verdict") for row in rows)

@@ -87,6 +87,26 @@ def test_a_part_of_the_audit_leaves_the_controls_of_reports_alone(runs, capsys):
     assert not (runs / "latest.json").exists() and "stays as it was" in capsys.readouterr().out
 
 
+def test_claims_can_be_added_to_the_audit_that_is_kept(runs, capsys):
+    assert audit_command.main(["--runs", str(runs), "--reuse"]) == 1
+    for base in BASES:
+        for subject in (base.subject, *base.controls):
+            rows = [row("weights/new", HOLDS if subject == base.subject else REFUTED), row("ioi/blunt", REFUTED)]
+            (runs / subject.replace(":", "-") / "claims.json").write_text(json.dumps({"rows": rows}))
+    assert audit_command.main(["--runs", str(runs), "--reuse", "-k", "new or blunt", "--add"]) == 0
+    kept = json.loads((runs / "latest.json").read_text())
+    assert set(kept["verdicts"]) == {"ioi/sharp", "ioi/blunt", "weights/new"}
+    assert kept["controls"]["ioi/sharp"] and kept["controls"]["ioi/blunt"] and kept["controls"]["weights/new"]
+
+
+def test_claims_are_not_added_to_an_audit_of_other_models(runs):
+    assert audit_command.main(["--runs", str(runs), "--reuse"]) == 1
+    latest = json.loads((runs / "latest.json").read_text())
+    (runs / "latest.json").write_text(json.dumps(latest | {"weights": latest["weights"] | {"mini": "another"}}))
+    with pytest.raises(SystemExit, match="the latest audit has other weights"):
+        audit_command.main(["--runs", str(runs), "--reuse", "-k", "blunt", "--add"])
+
+
 def test_it_runs_the_claims_itself(tmp_path, capsys):
     few = ["--base", "mini", "-k", "prefers or outranks_S_on_nearly", "--prompts", "24", "--max-prompts", "96"]
     assert audit_command.main(["--runs", str(tmp_path), *few]) == 0
@@ -105,16 +125,16 @@ def test_a_run_that_fails_ends_the_audit_with_its_words(tmp_path, capsys):
 
 
 def claims_by_name() -> set[str]:
-    """The claims of the folder, by file and name."""
+    """All claims, by folder, file and name."""
     return {
-        f"{path.stem.removeprefix('test_')}/{name.removeprefix('test_')}"
-        for path in (ROOT / "claims/ioi").glob("test_*.py")
+        f"{path.parent.name}/{path.stem.removeprefix('test_')}/{name.removeprefix('test_')}"
+        for path in (ROOT / "claims").glob("*/test_*.py")
         for name in re.findall(r"^def (test_\w+)\(", path.read_text(encoding="utf-8"), re.M)
     }
 
 
 def test_every_statement_is_about_a_claim_that_there_is():
-    named = {key.partition("[")[0] for key in STATEMENTS} | NEVER
+    named = {f"ioi/{key.partition('[')[0]}" for key in (*STATEMENTS, *NEVER)}
     assert named <= claims_by_name()
     parameters = {key for key in STATEMENTS if "[" in key}
     assert parameters <= {claim.removeprefix("ioi/") for claim in LATEST["verdicts"]}
@@ -194,7 +214,7 @@ def test_the_latest_audit_is_of_these_models():
 
 
 def test_the_latest_audit_is_of_these_claims():
-    audited = {claim.removeprefix("ioi/").partition("[")[0] for claim in LATEST["verdicts"]}
+    audited = {claim.partition("[")[0] for claim in LATEST["verdicts"]}
     assert audited == claims_by_name()
 
 
@@ -203,7 +223,7 @@ def test_every_claim_has_a_control_that_refutes_it_or_a_reason_why_none_can():
     for claim, reason in NO_CONTROL_CAN.items():
         assert len(reason.split()) > 5 and not LATEST["controls"][claim], claim
     # A head or a family that a card lacks has a row of its own, untested; each claim was tested all the same.
-    tested = {claim.claim_id.removeprefix("ioi/").partition("[")[0] for claim in AUDIT if claim.audited}
+    tested = {claim.claim_id.partition("[")[0] for claim in AUDIT if claim.audited}
     assert tested == claims_by_name()
 
 

@@ -62,26 +62,23 @@ def test_every_measure_and_expectation_that_the_readme_names_exists():
     from fixtures.knockout import KnockedOut
     from fixtures.patching import Noised, Patched, Path
     from fixtures.repeated_tokens import RepeatedTokens
+    from fixtures.tokens import Tokens
+    from fixtures.weights import Weights
 
     section = README[README.index("**What can be measured**") : README.index("**Coordinates")]
     names = set(re.findall(r"\.([a-z_]+)\(", section))
     assert len(names) > 15
     for name in names:
-        assert (
-            any(
-                hasattr(cls, name)
-                for cls in (Card, IOI, KnockedOut, Patched, Noised, Path, Circuit, RepeatedTokens, Expectation)
-            )
-            or name == "contains"
-        ), name
+        speak = (Card, IOI, KnockedOut, Patched, Noised, Path, Circuit, RepeatedTokens, Weights, Tokens, Expectation)
+        assert any(hasattr(cls, name) for cls in speak) or name == "contains", name
 
 
 def test_every_claim_of_the_coverage_table_exists():
     section = README[README.index("## What the suite covers") : README.index("## Use your own model")]
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", section)
-    assert len(named) > 30
-    for file, test in named:
-        assert f"def {test}(" in (ROOT / "claims" / "ioi" / file).read_text(encoding="utf-8"), f"{file}::{test}"
+    named = re.findall(r"`(?:(\w+)/)?(test_\w+\.py)::(test_\w+)`", section)
+    assert len(named) > 30 and {folder for folder, _, _ in named} >= {"", "weights", "tokenizer"}
+    for folder, file, test in named:
+        assert f"def {test}(" in (ROOT / "claims" / (folder or "ioi") / file).read_text(encoding="utf-8"), f"{file}::{test}"
 
 
 def test_the_coverage_table_has_every_number_of_the_catalogue():

@@ -107,3 +107,20 @@ def test_every_row_can_be_put_in_words(row, op):
     said = [wording.expected(row), wording.observed_with_interval(row), wording.margin(row), wording.reason(row)]
     assert all(text.isprintable() for text in said)
     assert all(said[:3])
+
+
+@pytest.mark.parametrize(
+    ("subjects", "title"),
+    [
+        (["mini", "mini"], "weights"),
+        (["gpt2-small", "gpt2-small"], "weights · on gpt2-small"),
+        (["mini", "gpt2-small"], "weights · on gpt2-small"),
+        ([], "weights"),
+    ],
+)
+def test_a_chapter_says_whose_weights_it_is_about_where_these_are_not_the_subjects(subjects, title):
+    rows = [{"subject": subject, "observed": 1.0} for subject in subjects]
+    # An untested row has measured nothing, whatever it says of its subject.
+    rows.append({"subject": "elsewhere", "observed": None})
+    assert wording.chapter_title("weights", rows, {"subject": "mini"}) == title
+    assert wording.chapter_title("weights", rows, {}) == "weights", "no subject of the run to differ from"
