@@ -113,7 +113,7 @@ def test_sweep(sweep: Sweep, side: str, benchmark, prompts: Work, found, rows: l
     benchmark.group = name_of(sweep)
     quick, device = request.config.getoption("--quick"), prompts.clean.device
     if side == "ours":
-        _time_ours(sweep, benchmark, prompts, found, most_rounds=1 if quick else 5)
+        _time_ours(sweep, benchmark, prompts, found, most_rounds=1 if quick else 3)
         return
     every = sweep.quick if quick else 1
 
@@ -175,8 +175,8 @@ def _time_ours(sweep: Sweep, benchmark, prompts: Work, found: dict, *, most_roun
             grid = run()
             seconds = time.perf_counter() - start
     else:
-        # Long sweeps vary little from round to round, and their peers take as long as they take.
-        grid = benchmark.pedantic(run, rounds=max(1, min(most_rounds, int(30 / seconds))), iterations=1)
+        # A machine has moods, which a median of several rounds evens out; what takes minutes evens out its own.
+        grid = benchmark.pedantic(run, rounds=most_rounds if seconds < 40 else 1, iterations=1)
         seconds = benchmark.stats.stats.median
     found[sweep.ours] = (grid, seconds, peak, flops)
     return found[sweep.ours]
