@@ -35,7 +35,7 @@ discover: $(READY)
 audit: $(READY)
 	$(BIN)/python -m audit $(ARGS)
 
-## Time the engine against TransformerLens and plain loops: the table in the README (an hour on 2 cores; ARGS=--quick, 3 minutes).
+## Time the engine against TransformerLens and plain loops: the table in the README (forty minutes on 2 cores; ARGS=--quick, a few).
 bench: $(READY)
 	$(BIN)/python -m pytest benchmarks --benchmark-quiet $(ARGS)
 

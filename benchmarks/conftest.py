@@ -84,6 +84,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
         terminalreporter.section("how a sweep's time grows")
         terminalreporter.write_line(pd.DataFrame(grown).to_markdown(index=False, floatfmt=".3g"))
-        (folder / "scaling.json").write_text(pd.DataFrame(grown).to_json(orient="records", indent=2) + "\n", encoding="utf-8")
+        write(grown, folder / "scaling.json")
     terminalreporter.write_line("")
-    terminalreporter.write_line(f"benchmarks: {folder / 'benchmarks.json'}")
+    written = [name for name, found in (("benchmarks.json", timed), ("scaling.json", grown)) if found]
+    terminalreporter.write_line(f"written: {', '.join(str(folder / name) for name in written)}")

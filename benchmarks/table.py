@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -75,9 +77,10 @@ def markdown(rows: list[Row]) -> str:
     return frame.to_markdown(index=False, disable_numparse=True)
 
 
-def write(rows: list[Row], path: Path) -> None:
+def write(rows: Sequence[Row | dict[str, Any]], path: Path) -> None:
     """Write the rows as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    plain = [row if isinstance(row, dict) else asdict(row) for row in rows]
+    unfinished.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
