@@ -13,9 +13,9 @@ BLOCK = 250_000_000
 @pytest.mark.parametrize(
     "sweep", [ours.heads_at_all_positions, ours.residual_stream, ours.paths_to_logits], ids=lambda sweep: sweep.__name__
 )
-def test_a_cap_on_memory_is_met_and_changes_no_number(gpt2_small_shaped, device, sweep) -> None:
+def test_a_cap_on_memory_is_met_and_changes_no_number(gpt2_small_shaped, device, sweep, pytestconfig) -> None:
     """With a tenth of the memory the same grid comes out."""
-    here = work(*gpt2_small_shaped, 16, 16)
+    here = work(*gpt2_small_shaped, 2 if pytestconfig.getoption("--quick") else 16, 16)
     grids: list[torch.Tensor] = []
 
     def run(cap: int | None) -> None:

@@ -16,7 +16,7 @@ from benchmarks.table import Row
 
 N_PROMPTS, N_TOKENS = 16, 16
 #: With --quick there are fewer, and a long sweep's matrix products have fewer rows.
-N_PROMPTS_QUICK = 4
+N_PROMPTS_QUICK = 2
 #: The largest difference allowed between the engine's grid and an exact peer's, in logits.
 TOLERANCE = 1e-4
 
