@@ -46,37 +46,39 @@ def _heads(work: Work) -> list[Head]:
     return [Head(layer, head) for layer in range(work.model.n_layers) for head in range(work.model.n_heads)]
 
 
-@torch.inference_mode()
 def loop_over_heads_at_end(work: Work, every: int) -> Answer:
-    """One `run_with_hooks` for each head."""
-    cache, heads = _cache(work, work.clean, "attn.hook_z"), _heads(work)
-    values, places = [], list(range(0, len(heads), every))
-    for place in places:
-        layer, head = heads[place]
-        name = f"blocks.{layer}.attn.hook_z"
+    """One `run_with_hooks` for each head: its z at END from the clean prompts."""
 
-        def hook(z, hook, head=head, clean=cache[name]):
-            z[:, -1, head] = clean[:, -1, head]
-            return z
+    def put(z: Tensor, clean: Tensor, head: int) -> None:
+        z[:, -1, head] = clean[:, -1, head]
 
-        values.append(work.metric(work.bridge.run_with_hooks(work.corrupted, fwd_hooks=[(name, hook)], prepend_bos=False)))
-    return Answer(torch.stack(values), torch.tensor(places), len(heads))
+    return _loop_over_heads(work, every, work.corrupted, work.clean, put)
+
+
+def loop_over_mean_ablations(work: Work, every: int) -> Answer:
+    """One `run_with_hooks` for each head: its z replaced with the mean over the corrupted prompts."""
+
+    def put(z: Tensor, others: Tensor, head: int) -> None:
+        z[:, :, head] = others[:, :, head].mean(0)
+
+    return _loop_over_heads(work, every, work.clean, work.corrupted, put)
 
 
 @torch.inference_mode()
-def loop_over_mean_ablations(work: Work, every: int) -> Answer:
-    """One `run_with_hooks` for each head, its z replaced with the mean over the corrupted prompts."""
-    cache, heads = _cache(work, work.corrupted, "attn.hook_z"), _heads(work)
+def _loop_over_heads(
+    work: Work, every: int, tokens: Tensor, source: Tensor, put: Callable[[Tensor, Tensor, int], None]
+) -> Answer:
+    """Run `tokens` once a head, with what `put` makes of its z and of all heads' z on `source`."""
+    cache, heads = _cache(work, source, "attn.hook_z"), _heads(work)
     values, places = [], list(range(0, len(heads), every))
     for place in places:
-        layer, head = heads[place]
-        name = f"blocks.{layer}.attn.hook_z"
+        name = f"blocks.{heads[place].layer}.attn.hook_z"
 
-        def hook(z, hook, head=head, others=cache[name]):
-            z[:, :, head] = others[:, :, head].mean(0)
+        def hook(z, hook, head=heads[place].head, there=cache[name]):
+            put(z, there, head)
             return z
 
-        values.append(work.metric(work.bridge.run_with_hooks(work.clean, fwd_hooks=[(name, hook)], prepend_bos=False)))
+        values.append(work.metric(work.bridge.run_with_hooks(tokens, fwd_hooks=[(name, hook)], prepend_bos=False)))
     return Answer(torch.stack(values), torch.tensor(places), len(heads))
 
 
