@@ -16,7 +16,7 @@ from reports.progress import Figures, _wanted, clock, humanised
 from tests.claim_projects import ROOT
 
 if sys.platform == "win32":
-    pytest.skip("there are no pseudo-terminals on Windows", allow_module_level=True)
+    pytest.skip("there are no pseudo-terminals on Windows: run these tests on Linux or macOS", allow_module_level=True)
 
 import fcntl
 import struct
