@@ -233,14 +233,15 @@ def plain_search(ioi: IOI, nodes, by: str, size: int, steps: int, candidates: in
     for _ in range(steps):
         left = sorted(nodes - chosen, key=str)
         gaps = {}
-        for i in random.choice(len(left), min(candidates, len(left)), replace=False):
+        for i in sorted(random.choice(len(left), min(candidates, len(left)), replace=False)):
             tried = chosen | {left[i]}
             how = {"by": by, "size": size, "n": prompts}
             difference = by_hand(other_half, tried, **how) - by_hand(other_half, tried, kept=nodes, **how)
             gaps[tried] = abs(difference.mean())
-        chosen = max(gaps, key=gaps.get)
+        # A node that changes nothing leaves a set as bad as before, but for the last bits, which each machine has its own of.
+        chosen = next(tried for tried, gap in gaps.items() if gap > max(gaps.values()) - 1e-4)
         first = first or list(gaps.values())
-        if gaps[chosen] > best_gap:
+        if gaps[chosen] > best_gap + 1e-4:
             best, best_gap = chosen, gaps[chosen]
     return best, best_gap, first
 
