@@ -166,7 +166,7 @@ def test_every_claim_runs_to_the_end_with_gpt2s_tokenizer_and_none_holds_of_nois
     """Those on year spans, and on the texts of the demos, too: a model that has learnt nothing."""
     files = [f"claims/other_circuits/test_{name}.py" for name in ("acronyms", "greater_than")]
     files += ["claims/induction/test_published_texts.py"]
-    options = ["--subject", str(folder), "--card", "gpt2-small", "--prompts", "12", "--max-prompts", "12"]
+    options = ["--subject", str(folder), "--card", "gpt2-small", "--prompts", "30", "--max-prompts", "30"]
     command = [sys.executable, "-m", "pytest", *files, *options, "--report-dir", str(tmp_path), "-q"]
     environment = os.environ | {"HF_HOME": str(tmp_path / "hub")}
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)

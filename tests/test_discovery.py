@@ -299,7 +299,7 @@ def test_what_discovery_did_not_write_is_not_overwritten(nobody, tmp_path, capsy
 def test_what_discovery_did_not_write_is_overwritten_by_force(nobody, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("a person's notes\n")
-    main(["--subject", str(nobody), "--out", str(path), "--prompts", "8", "--force", "--prepend-bos"])
+    main(["--subject", str(nobody), "--out", str(path), "--prompts", "30", "--force", "--prepend-bos"])
     assert read_card(path).values and "notes" not in path.read_text() and "with BOS" in path.read_text()
 
 
@@ -313,7 +313,7 @@ def test_the_embedded_models_card_may_be_found_anew_whoever_wrote_it_and_no_othe
     ("arguments", "says"),
     [
         (["--subject", "./nowhere"], "there is no folder ./nowhere"),
-        (["--subject", "mini", "--prompts", "7"], "--prompts must be at least 8"),
+        (["--subject", "mini", "--prompts", "29"], "--prompts must be at least 30"),
         (["--subject", "mini", "--seed", "-1"], "--seed must not be negative"),
         (["--subject", "mini", "--device", "toaster"], "'toaster' is not a device"),
         (["--subject", "mini", "--names", "nowhere.txt"], "nowhere.txt"),

@@ -43,7 +43,7 @@ def tiny(tmp_path):
     card = save_tiny_card(tmp_path / "tiny.toml", n_layer=3, n_head=4)
     text = tmp_path / "text.txt"
     text.write_text("\n".join(f"Mary and John went to the {'store king garden'.split()[i % 3]} and gave" for i in range(3000)))
-    return [f"--subject={folder}", f"--card={card}", f"--sae-text={text}", "--prompts=24", "--max-prompts=48"]
+    return [f"--subject={folder}", f"--card={card}", f"--sae-text={text}", "--prompts=30", "--max-prompts=60"]
 
 
 def usage_error(result, *parts):
@@ -88,7 +88,7 @@ def test_the_one_embedded_for_the_subject_is_taken_without_a_word(own, tmp_path,
     metadata = {"model_weights_sha256": find_folder("mini").sha256(), "residual_stream": "centred"}
     folder = save_tiny_sae(tmp_path / "mini-sae", d_in=128, metadata=metadata)
     monkeypatch.setitem(sae_folder.EMBEDDED_SAES, "mini", folder)
-    result, rows = claimed(own, CLAIMS, "--prompts=24", "--max-prompts=48")
+    result, rows = claimed(own, CLAIMS, "--prompts=30", "--max-prompts=60")
     assert verdicts(rows) == ["holds", "holds"], result.stdout.str()
     assert {row["sae"]["source"] for row in rows} == {"embedded in this project"}
 

@@ -178,7 +178,7 @@ def test_discovery_leaves_out_what_an_architecture_does_not_have(mini_as_opt, mo
 def test_claims_of_interventions_get_verdicts(name, chapters, tmp_path):
     """On random weights none holds, none is invalid, and none is untested but for what the card does not say."""
     folder = save_tiny_decoder(tmp_path / "model", name, n_layer=4, n_head=8, width=128)
-    options = ["--card", "mini", "--report-dir", str(tmp_path / "report"), "--prompts=16", "--max-prompts=32", "-q"]
+    options = ["--card", "mini", "--report-dir", str(tmp_path / "report"), "--prompts=30", "--max-prompts=60", "-q"]
     options += ["--hypothesis-profile=fast", "-p", "no:cacheprovider", "-k", chapters]
     command = [sys.executable, "-m", "pytest", "claims/ioi", "--subject", str(folder), *options]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
