@@ -175,7 +175,7 @@ def _discover(args: argparse.Namespace) -> None:
 
 def _summarise(survey: Any, found: dict[str, Any], args: argparse.Namespace, path: Path) -> None:
     """What was found, where it stands, and what to do next."""
-    unclear = "" if survey.shows_the_task else ", which is not above zero beyond its noise: no effects were sought"
+    unclear = "" if survey.shows_the_task else ": the model does not do the task, and no effects were sought"
     lines = [f"logit difference {survey.logit_difference:.2f}{unclear}"]
     for name, family in found.items():
         if not name.startswith("validated"):

@@ -17,6 +17,7 @@ from fixtures.intervals import grid_interval, mean_interval, rate_interval
 from fixtures.ioi import IOI
 from fixtures.knockout import KnockedOut, knocked_out_differences
 from fixtures.measurement import Measurement
+from fixtures.presuppositions import why_nothing
 from fixtures.prompts.batch import Batch
 from fixtures.prompts.dataset import Population
 from fixtures.repeated_tokens import SEQUENCES, RepeatedTokens, Score
@@ -59,8 +60,14 @@ class Survey:
 
     @cached_property
     def shows_the_task(self) -> bool:
-        """Whether the logit difference can be told from zero: where it cannot, its shares are noise over noise."""
-        return self.interval(self.ioi.logit_difference())[0] > 0
+        """Whether claims on the model would find what shares of the logit difference presuppose: else they are noise."""
+        return not self.missing(self.ioi.logit_difference())
+
+    def missing(self, presupposed: Measurement) -> str:
+        """Why a verdict's look would not find what claims presuppose, in a sentence; empty where it would."""
+        taken = self._taken(presupposed)
+        assert isinstance(taken, Samples)
+        return why_nothing([*taken.presupposed, taken], self._confidence(presupposed), self.ioi.seed)
 
     def estimate(self, measurement: Measurement) -> float:
         """The estimate on all prompts (of a finite population: on all of it)."""
@@ -79,7 +86,7 @@ class Survey:
     def interval(self, measurement: Measurement) -> tuple[float, float]:
         """The interval that a verdict's look would put around the estimate."""
         taken = self._taken(measurement)
-        confidence = 1 - (1 - VERDICT.confidence) / len(VERDICT.looks(measurement.limit))
+        confidence = self._confidence(measurement)
         assert not isinstance(taken, Grid)
         if isinstance(taken, GridStatistic):
             return grid_interval(taken, confidence, self.ioi.seed)[1:]
@@ -117,6 +124,9 @@ class Survey:
         at_once = max(1, MEMORY // size)
         parts = [settings[first : first + at_once] for first in range(0, len(settings), at_once)]
         return np.concatenate([knocked_out_differences(self.ioi, batch, part) for part in parts]).T
+
+    def _confidence(self, measurement: Measurement) -> float:
+        return 1 - (1 - VERDICT.confidence) / len(VERDICT.looks(measurement.limit))
 
     def _taken(self, measurement: Measurement) -> Samples | Grid | GridStatistic:
         return measurement.take(self.n if measurement.limit is None else min(self.n, measurement.limit))

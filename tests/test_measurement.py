@@ -103,12 +103,12 @@ def test_a_share_may_presuppose_more_than_its_whole_and_each_once():
     change, answer = made_up([2.0] * 5, name="the change"), made_up(B, name="the answer")
     both = made_up(A).share_of(change, "a share of the change").presupposing(answer).take(5)
     assert both.estimate == pytest.approx(np.mean(A) / 2), "of the change alone"
-    assert [part.values.tolist() for part in both.presupposed] == [[2.0] * 5, B]
+    assert [part.values.tolist() for part in both.presupposed] == [B, [2.0] * 5], "the answer first"
     assert len(made_up(A).share_of(answer, "").presupposing(answer).take(5).presupposed) == 1
     assert made_up(A).take(5).presupposed == ()
     columns = side_by_side([made_up(A)], ["a"], "", "share", whole=change).presupposing(answer)
     number = columns.of(lambda means: means[..., 0, 0], "a number", "share").take(5)
-    assert [part.values.tolist() for part in number.presupposed] == [[2.0] * 5, B]
+    assert [part.values.tolist() for part in number.presupposed] == [B, [2.0] * 5]
 
 
 def test_a_distribution_is_drawn_of_the_same_numbers():

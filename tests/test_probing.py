@@ -169,7 +169,8 @@ def test_a_gain_presupposes_the_task(probes, task):
     """The logit difference of the prompt itself, or of the one that p_ABC's was made from."""
     gain = probes.gain(task, at="END", first=1, last=2).take(PROMPTS)
     gained = probes.gained(task, at="END", first=1, last=2, more_than=0.1).take(PROMPTS)
-    assert gained.values == pytest.approx(np.minimum(gain.values - 0.1, gain.whole.values))
+    assert gained.values == pytest.approx(gain.values - 0.1)
+    assert gained.whole.values == pytest.approx(gain.whole.values) and gained.whole.shown.what == "IO is preferred"
     examples = probes.examples(task)
     unchanged = dict(zip(map(str, examples.prompts), examples.unchanged, strict=True))
     (batch,) = [alone(probes.ioi, unchanged[str(gain.prompts[5])])]

@@ -37,7 +37,7 @@ def find(survey: Survey, card: Card) -> Chapter:
             "greater_than_cutoff_sharpness": measured(survey, years.cutoff_sharpness(), "probability", RATE),
         }
     )
-    if survey.interval(years.majority())[0] <= 0:
+    if survey.missing(years.majority()):
         why = "years after the start year have not most of the probability, so that there is nothing to take apart"
         return Chapter(findings={"behaviour": behaviour, "circuit": Findings(left_out={"the circuit": why})})
     whole = survey.estimate(years.whole())
