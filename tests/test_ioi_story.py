@@ -106,7 +106,7 @@ def test_recovery_of_one_head_and_of_several_is_the_plain_one(ioi, corruption):
 
 
 def test_the_residual_sweep_presupposes_the_answer_besides_the_change(ioi):
-    change, answer = ioi.residual_sweep(corruption="S2 to IO").take(3).presupposed
+    answer, change = ioi.residual_sweep(corruption="S2 to IO").take(3).presupposed
     assert answer.values == pytest.approx(ioi.logit_difference().take(3).values)
     assert change.values == pytest.approx(ioi.whole("S2 to IO").take(3).values, abs=1e-4)
 

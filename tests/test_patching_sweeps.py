@@ -21,6 +21,7 @@ from fixtures.measures.agreement import (
 )
 from fixtures.measures.roles import SWEPT_ROLES
 from fixtures.measures.sweep import brightest, least_lead
+from fixtures.samples import Grid
 from fixtures.subjects import Settings, Subject, prepare
 from fixtures.untested import Untested
 from tests.conftest import HEADS, LAYERS
@@ -229,8 +230,13 @@ def test_a_published_table_holds_where_it_is_true_and_falls_where_one_cell_is_no
 
 
 def _doing_the_task(sweep):
-    """The same with prompts that all have something to restore, as random weights rarely do."""
-    return replace(sweep, take=lambda n: replace(sweep.take(n), weights=np.array([7.0, 6.5, 7.1, 8.0])))
+    """The same with prompts that all prefer IO and have something to restore, as random weights rarely do."""
+
+    def take(n: int) -> Grid:
+        grid = replace(sweep.take(n), weights=np.array([7.0, 6.5, 7.1, 8.0]))
+        return replace(grid, denominator=replace(grid.denominator, values=np.array([3.5, 3.2, 3.6, 4.1])))
+
+    return replace(sweep, take=take)
 
 
 def test_where_clean_and_corrupted_are_the_same_there_is_nothing_to_restore(ioi):
