@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audit.accuracy import accuracy
-from audit.controls import BASES, NO_CONTROL_CAN, WITH_KNOWN_TRUTH
+from audit.controls import BASES, NO_CONTROL_CAN, OWN_CARD, WITH_KNOWN_TRUTH
 from audit.table import Audited, controls_by_claim, table
 from fixtures.controls.planted import version
 
@@ -71,7 +71,7 @@ def _run(subject: str, args: argparse.Namespace) -> Rows:
             "pytest",
             "claims",
             "--subject",
-            *subject.split(),
+            *_named(subject, folder, args),
             "--report-dir",
             str(folder),
             "-q",
@@ -79,12 +79,35 @@ def _run(subject: str, args: argparse.Namespace) -> Rows:
         ]
         command += ["-k", args.k] if args.k else []
         print(f"{subject} ...", file=sys.stderr, flush=True)
-        # Several runs share the machine, and one thread each is the fastest way to share it.
-        alone = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=alone)
+        done = _alone(command)
         if done.returncode not in (0, 1) or not path.exists():
             raise SystemExit(f"the claims could not be run on {subject}:\n{done.stdout[-2000:]}")
     return json.loads(path.read_text(encoding="utf-8"))["rows"]
+
+
+def _named(subject: str, folder: Path, args: argparse.Namespace) -> list[str]:
+    """The subject, and the options that follow it, as for pytest; its own card is found first.
+
+    Raises SystemExit where discovery finds none.
+    """
+    name = subject.removesuffix(OWN_CARD)
+    if name == subject:
+        return subject.split()
+    card = folder.resolve() / "card.toml"
+    card.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{subject}: discovery ...", file=sys.stderr, flush=True)
+    # On as many prompts as a verdict may cost: a card of fewer would have wider bounds than verdicts need.
+    command = [sys.executable, "-m", "discovery", "--subject", name, "--out", str(card), "--prompts", str(args.max_prompts)]
+    done = _alone([*command, "--force"])
+    if done.returncode != 0:
+        raise SystemExit(f"discovery could not find the own card of {name}:\n{done.stdout[-2000:]}")
+    return [name, "--card", str(card)]
+
+
+def _alone(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Several runs share the machine, and one thread each is the fastest way to share it."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, **options)
 
 
 def as_folder(subject: str) -> str:

@@ -1,7 +1,8 @@
 """The controls: for every model on which claims are true, the models on which they must fail.
 
 Random weights and misplaced heads (the same weights at wrong coordinates) serve for every claim; a planted circuit with one
-part taken out shows that the claims on that part fall, and the others stand.
+part taken out shows that the claims on that part fall, and the others stand. A model that does not do the task, with a card
+that discovery found for itself, shows that a claim cannot be made true by setting its bounds to whatever there is.
 """
 
 from dataclasses import dataclass
@@ -11,14 +12,20 @@ from fixtures.prompts.dataset import CORRUPTIONS
 
 @dataclass(frozen=True)
 class Base:
-    """A model on which claims are true, and its controls, all named as for --subject; further options may follow a name."""
+    """A model on which claims are true, and its controls, all named as for --subject; further options may follow a name.
+
+    With `OWN_CARD`, discovery first finds the model's own card, and claims are run with that.
+    """
 
     subject: str
     controls: tuple[str, ...]
 
 
+#: What follows the name of a control that is run with the card that discovery finds for it.
+OWN_CARD = " --card own"
+
 BASES: tuple[Base, ...] = (
-    Base("mini", ("random:mini", "shuffled:mini", "mini --sae shuffled")),
+    Base("mini", ("random:mini", "shuffled:mini", "mini --sae shuffled", f"random:mini{OWN_CARD}")),
     Base(
         "planted",
         (
@@ -31,12 +38,13 @@ BASES: tuple[Base, ...] = (
             "planted:without-negative",
             "planted:without-backups",
             "planted:name-movers-moved",
+            f"planted:without-S-inhibition{OWN_CARD}",
         ),
     ),
 )
 
 #: The models of which `audit.truth` knows what is true.
-WITH_KNOWN_TRUTH = (BASES[1].subject, *BASES[1].controls)
+WITH_KNOWN_TRUTH = (BASES[1].subject, *BASES[1].controls, f"random:mini{OWN_CARD}")
 
 _SPELLED = "every control's tokenizer knows the names, places and objects as words; tests/test_tokens.py has ones that do not"
 

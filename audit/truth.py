@@ -3,7 +3,8 @@
 A claim is *true* of a model where its construction says so: the heads that the claim names have, at these places, the job that
 it says they have, and the jobs that these rest on are in the model. It is *false* where the heads that it names do nothing of
 the kind, or where it speaks of a behaviour that cannot be without a part that was taken out. Of random weights, all claims are
-false. Of everything else the construction says neither: of numbers that follow from many strengths at once, and of parts that
+false. Of a model that does not do the task, claims that presuppose it are false (`audit.task`), with a card of its own, too. Of
+everything else the construction says neither: of numbers that follow from many strengths at once, and of parts that
 rest on others which are missing. Such pairs of a claim and a model are left out of the account.
 
 What stands here was written from the plan of the circuit (`fixtures.controls.circuit`) and the claims' text. Where a verdict
@@ -16,6 +17,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
+from audit.controls import OWN_CARD
+from audit.task import falls_with_the_task
 from fixtures.card import Card, find_card
 from fixtures.controls.circuit import Job, Plan, plan
 from fixtures.controls.planted import MUTILATIONS
@@ -132,10 +135,15 @@ NEVER = frozenset({"mlps/logit_difference_without_the_later_MLPs"})
 def truth(claim_id: str, subject: str) -> bool | None:
     """Whether the claim is true of the model by its construction; None where the construction does not say.
 
-    Raises KeyError for a model that is neither planted, nor one of its mutilations, nor random, nor planted shuffled.
+    Raises KeyError for a model that is neither planted, nor one of its mutilations, nor random, nor planted shuffled, nor one
+    with its own card.
     """
     if claim_id.startswith("tokenizer/"):
         return None  # of whatever weights, the tokenizer is the same
+    if falls_with_the_task(claim_id, subject):
+        return False
+    if subject.endswith(OWN_CARD):
+        return None  # whatever else its card says may be true of it
     name = claim_id.removeprefix("ioi/")
     claim, _, parameter = name.rstrip("]").partition("[")
     jobs = jobs_of(subject)

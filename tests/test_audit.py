@@ -178,8 +178,8 @@ LOOKS = "ioi/early_heads/early_heads_look_where_they_should[{}]"
         (MOVERS, "planted", True),
         (MOVERS, "planted:name-movers-moved", False),
         (MOVERS, "planted:without-negative", True),
-        # What movers carry without S-inhibition is nothing that the plan says.
-        (MOVERS, "planted:without-S-inhibition", None),
+        # There is nothing to carry a share of.
+        (MOVERS, "planted:without-S-inhibition", False),
         (MOVERS, "random", False),
         (NINE, "planted:name-movers-moved", False),
         (LOOKS.format("induction"), "planted:without-induction", False),
