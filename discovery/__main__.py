@@ -14,6 +14,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -97,8 +98,10 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def _discover(args: argparse.Namespace) -> None:
     from discovery import card_text, chapters, families, tables, values
+    from discovery.findings import without_empty_bounds
     from discovery.survey import Survey
     from fixtures.card import Card
+    from fixtures.card_settings import CardSettings, names_in_short
     from fixtures.model_folder import SubjectError, choose
     from fixtures.subjects import Settings, Subject, prepare, versions
 
@@ -136,6 +139,7 @@ def _discover(args: argparse.Namespace) -> None:
     for chapter in names:
         if not args.force:
             card_text.refuse_to_overwrite(path.with_suffix("") / f"{chapter}.toml")
+    shape = (model.n_layers, model.n_heads)
     with Steps([*families.STEPS, *parts, *names]) as steps:
         found = families.find(survey, steps.at)
         title = args.title or TITLES.get(settings.name, name)
@@ -144,24 +148,35 @@ def _discover(args: argparse.Namespace) -> None:
         findings = {}
         for step, part in parts.items():
             steps.at(step)
-            findings[step] = part(survey, card)
+            findings[step] = without_empty_bounds(part(survey, card), shape)
         beside = {}
         for chapter in names:
             steps.at(chapter)
-            beside[chapter] = chapters.find(chapter, survey, card)
+            there = chapters.find(chapter, survey, card)
+            kept = {part: without_empty_bounds(of_part, shape) for part, of_part in there.findings.items()}
+            beside[chapter] = replace(there, findings=kept)
+    measured_with = CardSettings(
+        args.prepend_bos, args.weights, args.dtype, names_in_short(subject.names), args.prompts, args.seed
+    )
     provenance = f"weights {subject.weights_sha256}, torch {versions()['torch']}, {args.dtype}"
     written = card_text.card_text(
         title=title,
         models=[name],
-        shape=(model.n_layers, model.n_heads),
+        shape=shape,
         found=found,
         findings=findings,
         source=source,
         provenance=provenance,
+        settings=measured_with,
     )
     texts = {
         chapter: card_text.chapter_text(
-            title=f"{title}, {chapter}", found=it.families, findings=it.findings, source=source, provenance=provenance
+            title=f"{title}, {chapter}",
+            found=it.families,
+            findings=it.findings,
+            source=source,
+            provenance=provenance,
+            settings=it.settings,
         )
         for chapter, it in beside.items()
     }

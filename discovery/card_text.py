@@ -7,11 +7,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from discovery.families import Found
 from discovery.findings import Findings
-from fixtures.card import CARD_DIR, CardError, chapter_files, read_card
+from fixtures.card import CARD_DIR, MEASURED, CardError, chapter_files, read_card
+from fixtures.card_settings import CardSettings
 
 #: How every card begins that discovery wrote: a file that begins otherwise is somebody else's.
 SIGNATURE = "# Found by `python -m discovery`"
@@ -35,11 +37,12 @@ def card_text(
     findings: Mapping[str, Findings],
     source: str,
     provenance: str,
+    settings: CardSettings,
 ) -> str:
     """The card.
 
     findings: by the name of the part that they belong to. source: what every entry names; provenance: which weights and
-    versions, in a comment.
+    versions, in a comment. settings: how all of it was measured.
     """
     lines = [
         f"{SIGNATURE} with this suite's sweeps, on the discovery half of the name pairs; claims are judged on",
@@ -48,6 +51,8 @@ def card_text(
         comment(provenance),
         f"title = {text(title)}",
         f"models = [{', '.join(map(text, models))}]",
+        f"basis = {text(MEASURED)}",
+        *_settings(settings),
         "",
         "[shape]",
         f"layers = {shape[0]}",
@@ -62,14 +67,30 @@ def card_text(
 
 
 def chapter_text(
-    *, title: str, found: Mapping[str, Found], findings: Mapping[str, Findings], source: str, provenance: str
+    *,
+    title: str,
+    found: Mapping[str, Found],
+    findings: Mapping[str, Findings],
+    source: str,
+    provenance: str,
+    settings: CardSettings,
 ) -> str:
-    """A further chapter of a card, with the arguments of `card_text`."""
+    """A further chapter of a card, with the arguments of `card_text`; `settings` are what its own prompts fix."""
     lines = [f"{SIGNATURE}: {title}.", f"# What stands from a line on that begins with `{TAIL}` is kept.", comment(provenance)]
+    lines += _settings(settings)
     lines += _families(found, source)
     for part, numbers in findings.items():
         lines += _part(part, numbers, source)
     return "\n".join(lines) + "\n"
+
+
+def _settings(settings: CardSettings) -> list[str]:
+    """[settings], with a line for each that is known; nothing where none is."""
+    lines = []
+    for name, value in asdict(settings).items():
+        if value is not None:
+            lines.append(f"{name} = {text(value) if isinstance(value, str) else json.dumps(value)}")
+    return ["", "[settings]", *lines] if lines else []
 
 
 def _families(found: Mapping[str, Found], source: str) -> list[str]:
@@ -134,7 +155,7 @@ def refuse_to_overwrite(path: Path) -> None:
     if not path.exists() or embedded:
         return
     try:
-        ours = path.is_file() and path.read_text(encoding="utf-8").startswith(SIGNATURE)
+        ours = path.is_file() and path.read_text(encoding="utf-8-sig").startswith(SIGNATURE)
     except (OSError, UnicodeDecodeError):
         ours = False
     if not ours:
@@ -172,7 +193,7 @@ def write(path: Path, card: str, chapters: Mapping[str, str] | None = None) -> N
 def _tail(path: Path) -> str:
     """What a person wrote at the end of a card, to be put behind the new one."""
     try:
-        before = path.read_text(encoding="utf-8")
+        before = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return ""
     found = re.search(rf"^{re.escape(TAIL)}", before, re.MULTILINE)

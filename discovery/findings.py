@@ -5,10 +5,14 @@ value, or what sampling noise asks for where that is more.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from discovery.survey import Survey
+from fixtures.card_reading import CardError, Entry
+from fixtures.card_values import read_table, read_value
 from fixtures.measurement import Measurement
 
 #: Of a logit difference: a tenth, as wide as the ones published for GPT-2 small are apart.
@@ -56,6 +60,37 @@ class Findings:
 
     def __or__(self, other: "Findings") -> "Findings":
         return Findings(self.values | other.values, self.tables | other.tables, self.left_out | other.left_out)
+
+
+def without_empty_bounds(findings: Findings, shape: tuple[int, int]) -> Findings:
+    """The same without the numbers that a card of `shape` (layers, heads a layer) may not have, each with the reason.
+
+    Noise may make a tolerance wider than all that a rate can be: such a number says nothing of the model.
+    """
+    left_out = {}
+    for key, value in findings.values.items():
+        given = {name: at for name, at in asdict(value).items() if at not in (None, "")} | {"source": "what was found"}
+        if why := _refused(f"[values.{key}]", given, lambda entry, key=key: read_value(entry, key, (), shape)):
+            left_out[key] = why
+    for key, found in findings.tables.items():
+        given = {"columns": list(found.columns), "rows": {name: list(row) for name, row in found.rows.items()}}
+        given |= {"unit": found.unit, "source": "what was found"} | ({} if found.within is None else {"within": found.within})
+        if why := _refused(f"[tables.{key}]", given, lambda entry, key=key: read_table(entry, key, shape)):
+            left_out[key] = why
+    return Findings(
+        {key: value for key, value in findings.values.items() if key not in left_out},
+        {key: found for key, found in findings.tables.items() if key not in left_out},
+        findings.left_out | left_out,
+    )
+
+
+def _refused(where: str, given: dict[str, Any], read: Callable[[Entry], Any]) -> str:
+    """Why a card would not be read with this entry; empty where it would."""
+    try:
+        read(Entry(Path("card"), where, given))
+    except CardError as error:
+        return str(error).partition(f"{where}, ")[2].rpartition(": ")[0]
+    return ""
 
 
 def near(survey: Survey, measurement: Measurement, unit: str, tolerance: float | None = None) -> Value:

@@ -17,6 +17,7 @@ from discovery.families import HeadScores, propose
 from discovery.findings import Findings, Table, Value, at_most_twice, half_way_to_one, near, rate, rounded, rounded_up
 from discovery.survey import Survey
 from fixtures.card import CARD_DIR, Card, find_card, read_card
+from fixtures.card_settings import CardSettings
 from fixtures.heads import Head
 from fixtures.repeated_tokens import SCORES
 from fixtures.subjects import Subject
@@ -169,7 +170,7 @@ def test_a_tolerance_is_rounded_up_and_by_little(tolerance):
 def written(**given) -> str:
     """A card's text, with some parts given."""
     parts = {"title": "t", "models": ["m"], "shape": SHAPE, "found": {}, "findings": {}, "source": "a source", "provenance": ""}
-    return card_text.card_text(**parts | given)
+    return card_text.card_text(**parts | {"settings": CardSettings()} | given)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -12,14 +12,19 @@ from discovery.families import Found
 from discovery.findings import Findings
 from discovery.survey import Survey
 from fixtures.card import Card
+from fixtures.card_settings import CardSettings
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """Families by name, and findings by the part of the chapter that they belong to."""
+    """Families by name, and findings by the part of the chapter that they belong to.
+
+    settings: what the chapter's own prompts fix, whatever discovery was asked for.
+    """
 
     families: Mapping[str, Found] = field(default_factory=dict)
     findings: Mapping[str, Findings] = field(default_factory=dict)
+    settings: CardSettings = field(default_factory=CardSettings)
 
 
 def names() -> list[str]:

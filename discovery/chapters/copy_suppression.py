@@ -53,6 +53,6 @@ def _statistics(circuits: TokenCircuits, head: Head, circuit: Circuit) -> dict[s
     }
     found = {f"{circuit}_own_token_{key}": Value(rounded(at.estimate), "rate", within=RATE) for key, at in rates.items()}
     within = rounded_up(max(RANK * mean, HALF_A_RANK))
-    found[f"{circuit}_own_token_mean_rank"] = Value(rounded(mean), "rank", within=within)
-    found[f"{circuit}_own_token_median_rank"] = Value(float(median), "rank", within=HALF_A_RANK)
+    found[f"{circuit}_own_token_mean_rank"] = Value(rounded(mean), "rank from 0", within=within)
+    found[f"{circuit}_own_token_median_rank"] = Value(float(median), "rank from 0", within=HALF_A_RANK)
     return found

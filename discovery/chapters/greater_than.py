@@ -14,6 +14,7 @@ from discovery.families import EFFECT, Found
 from discovery.findings import PROBABILITY, RATE, SHARE, Findings, Value, near, table
 from discovery.survey import Survey
 from fixtures.card import Card
+from fixtures.card_settings import CardSettings
 from fixtures.heads import Head
 from fixtures.measurement import Measurement
 from fixtures.prompts.years import years_for
@@ -21,6 +22,7 @@ from fixtures.untested import Untested
 from fixtures.years import YearStory
 
 WITH_BOS = "these prompts begin with BOS, as published"
+BOS = CardSettings(prepend_bos=True)
 
 
 def find(survey: Survey, card: Card) -> Chapter:
@@ -33,19 +35,23 @@ def find(survey: Survey, card: Card) -> Chapter:
     years = YearStory(subject=ioi.subject, seed=ioi.seed, chunk=ioi.chunk, population=population, prepend_bos=True)
     behaviour = Findings(
         {
-            "greater_than_probability_difference": measured(survey, years.probability_difference(), "probability", PROBABILITY),
-            "greater_than_cutoff_sharpness": measured(survey, years.cutoff_sharpness(), "probability", RATE),
+            "greater_than_probability_difference": measured(
+                survey, years.probability_difference(), "probability difference", PROBABILITY
+            ),
+            "greater_than_cutoff_sharpness": measured(survey, years.cutoff_sharpness(), "probability difference", RATE),
         }
     )
     if survey.missing(years.majority()):
         why = "years after the start year have not most of the probability, so that there is nothing to take apart"
-        return Chapter(findings={"behaviour": behaviour, "circuit": Findings(left_out={"the circuit": why})})
+        return Chapter(findings={"behaviour": behaviour, "circuit": Findings(left_out={"the circuit": why})}, settings=BOS)
     whole = survey.estimate(years.whole())
     direct = survey.cells(years.direct_sweep_of_mlps())[:, 0] / whole
     mlps = last_ones(direct)
     if not mlps:
         why = f"the last MLP carries {direct[-1]:.3f} of the answer straight to the logits, next to nothing"
-        return Chapter(findings={"behaviour": behaviour, "circuit": Findings(left_out={"greater_than_first_mlp": why})})
+        return Chapter(
+            findings={"behaviour": behaviour, "circuit": Findings(left_out={"greater_than_first_mlp": why})}, settings=BOS
+        )
     families = {}
     effects = survey.cells(years.head_sweep_through(mlps)) / whole
     if end := heads_above(effects):
@@ -59,7 +65,7 @@ def find(survey: Survey, card: Card) -> Chapter:
             families["greater than YY"] = Found(
                 at_yy, "YY", rule, "no part of the IOI circuit", {head: f"{into_values[head]:.3f}" for head in at_yy}
             )
-    return Chapter(families, {"behaviour": behaviour, "circuit": circuit(survey, years, end, mlps)})
+    return Chapter(families, {"behaviour": behaviour, "circuit": circuit(survey, years, end, mlps)}, BOS)
 
 
 def circuit(survey: Survey, years: YearStory, heads: tuple[Head, ...], mlps: list[int]) -> Findings:
@@ -77,7 +83,7 @@ def circuit(survey: Survey, years: YearStory, heads: tuple[Head, ...], mlps: lis
     return found | Findings(
         {
             "greater_than_circuit_share": measured(survey, alone.share(), unit, SHARE),
-            "greater_than_circuit_corrupted": measured(survey, alone.corrupted(), "probability", PROBABILITY),
+            "greater_than_circuit_corrupted": measured(survey, alone.corrupted(), "probability difference", PROBABILITY),
         }
     )
 
