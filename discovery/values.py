@@ -24,6 +24,7 @@ from discovery.findings import (
 )
 from discovery.survey import Survey
 from fixtures.card import Card
+from fixtures.floors import GOOD_PART, MOST, NEARLY_EVERY, NEARLY_WHOLE, NEXT_TO_NOTHING, RARELY, few
 from fixtures.heads import Head
 from fixtures.measurement import Measurement
 from fixtures.measures.signals import fit_error, position_coefficient, token_coefficient
@@ -47,12 +48,17 @@ def behaviour(survey: Survey, card: Card) -> Findings:
     ioi = survey.ioi
     values = {
         "logit_difference": near(survey, ioi.logit_difference(), "logits"),
-        "prefers_io": rate(survey, ioi.prefers_io()),
         "io_probability": near(survey, ioi.probability(), "probability", PROBABILITY),
         "swapped_logit_difference": near(survey, ioi.changed("name swap").logit_difference(), "logits"),
         "ABC_logit_difference": in_logits(survey, ioi.changed("ABC").logit_difference()),
     }
-    return Findings(values, left_out={"clean_logit_difference": "it is what somebody else saw, and nobody else has looked"})
+    left_out = {"clean_logit_difference": "it is what somebody else saw, and nobody else has looked"}
+    prefers = survey.estimate(ioi.prefers_io())
+    if prefers >= NEARLY_EVERY:
+        values["prefers_io"] = rate(survey, ioi.prefers_io())
+    else:
+        left_out["prefers_io"] = f"IO is preferred on {prefers:.3f} of the prompts, which is not nearly every one"
+    return Findings(values, left_out=left_out)
 
 
 def extra_sentences(survey: Survey, card: Card) -> Findings:
@@ -65,10 +71,18 @@ def extra_sentences(survey: Survey, card: Card) -> Findings:
     }.items():
         values[f"{key}_logit_difference"] = near(survey, story.logit_difference(), "logits")
         values[f"{key}_probability"] = near(survey, story.probability(), "probability", PROBABILITY)
-    values["two_sentence_prefers_s"] = rate(survey, two.prefers_s())
-    values["extra_s_prefers_io"] = rate(survey, survey.ioi.changed("extra S").prefers_io())
+    left_out, prefers_s = {}, survey.estimate(two.prefers_s())
+    if prefers_s <= RARELY:
+        values["two_sentence_prefers_s"] = rate(survey, two.prefers_s())
+    else:
+        left_out["two_sentence_prefers_s"] = f"S is preferred on {prefers_s:.3f} of the prompts, which is not rarely"
+    preferred = rate(survey, survey.ioi.changed("extra S").prefers_io())
+    if preferred.value > preferred.within:
+        values["extra_s_prefers_io"] = preferred
+    else:
+        left_out["extra_s_prefers_io"] = f"{preferred.value} to within {preferred.within}: no model could be below that"
     values["extra_io_prefers_s"] = near(survey, survey.ioi.changed("extra IO").prefers_s(), "rate", PROBABILITY)
-    return Findings(values)
+    return Findings(values, left_out=left_out)
 
 
 def residual_stream(survey: Survey, card: Card) -> Findings:
@@ -77,11 +91,12 @@ def residual_stream(survey: Survey, card: Card) -> Findings:
         return Findings()
     sweep = survey.ioi.residual_sweep(corruption="S2 to IO")
     before_last = sweep.of(cell(-1, "END"), "recovery at END before the last layer", "share")
-    values = {
-        "handover_layer": layer(survey, sweep.of(handover_layer("S2", "END"), "handover", "layer")),
-        "end_recovery_before_last_layer": near(survey, before_last, "share", SHARE),
-    }
-    return Findings(values)
+    found = Findings({"handover_layer": layer(survey, sweep.of(handover_layer("S2", "END"), "handover", "layer"))})
+    recovered = survey.estimate(before_last)
+    if recovered < NEARLY_WHOLE:
+        why = f"before the last layer END restores {recovered:.3f}, which is not nearly the whole"
+        return found | Findings(left_out={"end_recovery_before_last_layer": why})
+    return found | Findings({"end_recovery_before_last_layer": near(survey, before_last, "share", SHARE)})
 
 
 def name_movers(survey: Survey, card: Card) -> Findings:
@@ -91,15 +106,21 @@ def name_movers(survey: Survey, card: Card) -> Findings:
     ioi, movers = survey.ioi, card.heads("name mover")
     values, left_out = {}, {}
     joint = survey.estimate(ioi.patch(movers, at="END").recovery())
-    if joint > EFFECT:
+    if joint > GOOD_PART:
         values["name_mover_joint_recovery"] = at_least_half(joint, "share")
     else:
-        left_out["name_mover_joint_recovery"] = f"patched together, they restore {joint:.3f}, next to nothing"
+        left_out["name_mover_joint_recovery"] = f"patched together, they restore {joint:.3f}, which is no good part"
     values["name_mover_attention"] = near(survey, ioi.mean_attention(movers, to="IO"), "probability", PROBABILITY)
     earliest = survey.estimate(ioi.attention_sweep(to="IO").of(earliest_layer_of_the_brightest(3), "", "layer"))
-    values["earliest_name_mover_layer"] = Value(int(earliest), "layer")
-    lit = int((survey.cells(ioi.head_sweep(at="END")) > EFFECT).sum())
-    values["bright_heads"] = Value(lit, "heads", note=f"as many as recover more than {EFFECT} at END")
+    if earliest > 0:
+        values["earliest_name_mover_layer"] = Value(int(earliest), "layer")
+    else:
+        left_out["earliest_name_mover_layer"] = "it is the first layer: no head could sit earlier"
+    lit, allowed = int((survey.cells(ioi.head_sweep(at="END")) > EFFECT).sum()), few_of_all(card)
+    if 0 < lit <= allowed:
+        values["bright_heads"] = Value(lit, "heads", note=f"as many as recover more than {EFFECT} at END")
+    else:
+        left_out["bright_heads"] = f"{lit} heads recover more than {EFFECT} at END, which are not 1 to {allowed}"
     try:
         weakest = min(survey.estimate(ioi.attention_projection_correlation(head)) for head in movers)
         values["name_mover_correlation"] = Value(
@@ -180,14 +201,14 @@ def knock_outs(survey: Survey, card: Card) -> Findings:
 def random_tokens(survey: Survey, card: Card) -> Findings:
     """How many early heads show on random tokens what they are called after (appendix H)."""
     names = [name for name in LOOKS if f"validated {name}" in card.families]
-    return Findings(
-        {
-            f"{name.replace(' ', '_')}_rank": Value(
-                _worst_rank(survey, name, card.heads(f"validated {name}")), "rank", note="the rank of the weakest of them"
-            )
-            for name in names
-        }
-    )
+    values, left_out = {}, {}
+    for name in names:
+        key, rank = f"{name.replace(' ', '_')}_rank", _worst_rank(survey, name, card.heads(f"validated {name}"))
+        if rank <= few_of_all(card):
+            values[key] = Value(rank, "rank", note="the rank of the weakest of them")
+        else:
+            left_out[key] = f"the weakest of them comes {rank} by rank: a quarter of all heads are before it"
+    return Findings(values, left_out=left_out)
 
 
 def mlps(survey: Survey, card: Card) -> Findings:
@@ -222,6 +243,11 @@ PARTS: dict[str, Part] = {
 }
 
 
+def few_of_all(card: Card) -> int:
+    """As many heads as a claim may call few."""
+    return few(card.n_layers * card.n_heads, of=card.n_layers * card.n_heads)
+
+
 def in_logits(survey: Survey, measurement: Measurement) -> Value:
     """A quantity in logits that may be near zero: to within a tenth of the plain logit difference."""
     return near(survey, measurement, "logits", TENTH * abs(survey.logit_difference))
@@ -237,7 +263,7 @@ def _copying(survey: Survey, heads: tuple[Head, ...], *, negative: bool) -> Find
     except Untested as error:  # as for the correlation
         return Findings(left_out=dict.fromkeys(keys, str(error.msg)))
     lowest, average = min(grid[head] for head in heads), survey.estimate(sweep.of(mean_over_heads, "", "rate"))
-    if lowest < COPIES * average:
+    if lowest < COPIES * average or lowest <= SHARE:
         why = f"copying does not set them apart: their lowest score is {lowest:.3f}, an average head's {average:.3f}"
         return Findings(left_out=dict.fromkeys(keys, why))
     bound = Value(rounded(lowest - SHARE), "rate", note=f"a tenth below the lowest, {lowest:.3f}")
@@ -262,11 +288,13 @@ def _shares_through_early_heads(survey: Survey, card: Card) -> Findings:
         whole = survey.estimate(ioi.noise(inhibitors, corruption=corruption).loss())
         if whole < EFFECT * survey.logit_difference:
             left_out[key] = f"with {corruption} for them alone, S-inhibition heads lose {whole:.3f} logits: nothing to share"
+        elif corruption == "random names" and through > NEXT_TO_NOTHING * whole:
+            left_out[key] = f"{through / whole:.3f} of it comes from them, more than next to nothing"
         elif corruption == "random names":
             value = rounded(through / whole + SHARE)
             values[key] = Value(value, "share", note=f"a tenth above the {through / whole:.3f} found")
-        elif through < EFFECT * whole:
-            left_out[key] = f"only {through / whole:.3f} of it comes from them"
+        elif through < MOST * whole:
+            left_out[key] = f"{through / whole:.3f} of it comes from them, which is not most"
         else:
             values[key] = at_least_half(through / whole, "share")
     return Findings(values, left_out=left_out)

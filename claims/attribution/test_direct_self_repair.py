@@ -2,6 +2,7 @@
 
 import pytest
 
+from fixtures.floors import MOST, at_most
 from fixtures.heads import Head
 from fixtures.prompts.published import DEMO
 
@@ -36,7 +37,7 @@ def test_attribution_of_a_head_without_the_strongest_name_mover(ioi, card, expec
 @pytest.mark.parametrize("by", ["zero", "mean"])
 def test_less_is_lost_than_the_strongest_name_mover_writes(ioi, card, expect, by):
     """By {by} ablation of the strongest name mover at END, less than half of what it writes is lost."""
-    bound = card["self_repair_lost_share"]
+    bound = at_most(card["self_repair_lost_share"], MOST, "less than half")
     expect(ioi.lost_share(card.heads("strongest name mover"), by=by)).below(bound)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fixtures.floors import LITTLE, MOST, at_least, at_most
 from fixtures.measures.sweep import brightest, least_lead
 from fixtures.prompts.published import DEMO, DEMO_CORRUPTED
 
@@ -15,18 +16,19 @@ CARRIED_BY = {"S-inhibition": ("v", "pattern"), "name mover": ("pattern", "v"), 
 def test_one_part_carries_what_a_family_does(ioi, card, expect, family):
     """Patched together at all positions, the {family} heads' values or patterns, whichever was published, do most alone."""
     carrier, _ = CARRIED_BY[family]
-    bound = card[f"{family} {carrier} share"]
+    bound = at_least(card[f"{family} {carrier} share"], MOST, "most")
     patched = ioi.patch(card.heads(family), part=carrier, at=None, corruption="S2 to IO")
-    expect(patched.share_of_output(), bound.source, because="half of the published shares, 0.98 to 1.15").above(bound)
+    because = "" if card.measured else "half of the published shares, 0.98 to 1.15"
+    expect(patched.share_of_output(), because=because).above(bound)
 
 
 @pytest.mark.parametrize("family", CARRIED_BY)
 def test_the_other_part_does_little(ioi, card, expect, family):
     """Patched together at all positions, the other of the two, patterns or values, does little of what the heads do."""
     _, other = CARRIED_BY[family]
-    bound = card[f"{family} {other} share"]
+    bound = at_most(card[f"{family} {other} share"], LITTLE, "little")
     patched = ioi.patch(card.heads(family), part=other, at=None, corruption="S2 to IO")
-    expect(patched.share_of_output(), bound.source, because="a quarter, for next to nothing").below(bound)
+    expect(patched.share_of_output(), because="" if card.measured else "a quarter, for next to nothing").below(bound)
 
 
 def test_the_best_head_restores_a_third_of_the_demo_prompts(ioi, card, expect):
@@ -40,7 +42,7 @@ def test_the_best_head_restores_a_third_of_the_demo_prompts(ioi, card, expect):
 @pytest.mark.parametrize("corruption", ["name swap", "S2 to IO"])
 def test_no_head_at_END_restores_more_than_a_sixth(ioi, card, expect, corruption):
     """Of all heads patched alone at END ({corruption}), none restores more than about 15 %."""
-    most = card["best single head recovery at END"]
+    most = at_most(card["best single head recovery at END"], 1 / 6, "no more than a sixth")
     sweep = ioi.head_sweep(at="END", corruption=corruption).presupposing(ioi.logit_difference())
     expect(sweep.of(brightest, f"highest recovery by one head at END ({corruption})", "recovered share")).below(most)
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from fixtures.floors import NEXT_TO_NOTHING, at_most
+
 pytestmark = pytest.mark.section("2")
 
 MAIN = "Main_Demo"
@@ -21,4 +23,6 @@ def test_the_repeat_comes_unforeseen(induction, card, expect):
 
 def test_the_second_half_is_foreseen(induction, card, expect):
     """The mean loss on random tokens that come again is next to nothing, as published."""
-    expect(induction.as_drawn_by(MAIN).loss_after()).below(card["loss after repeat"])
+    ceiling = NEXT_TO_NOTHING * card["loss before repeat"].value
+    bound = at_most(card["loss after repeat"], ceiling, f"next to nothing, {NEXT_TO_NOTHING} of the loss before")
+    expect(induction.as_drawn_by(MAIN).loss_after()).below(bound)

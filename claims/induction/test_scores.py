@@ -7,6 +7,7 @@ table, where more than one in a hundred pairs of such draws are as far apart.
 
 import pytest
 
+from fixtures.floors import MOST, at_least
 from fixtures.heads import Head
 
 pytestmark = pytest.mark.section("1")
@@ -37,7 +38,7 @@ def test_the_strong_induction_heads_have_the_highest_scores(induction, card, exp
 def test_each_strong_induction_head_attends_to_what_came_after(induction, card, expect, head):
     """On random tokens said twice, {head} attends most of the time to the token that came after."""
     score = induction.as_drawn_by(MAIN).score_of(head, "induction diagonal")
-    expect(score).above(card["strong induction score"])
+    expect(score).above(at_least(card["strong induction score"], MOST, "most of the time"))
 
 
 def test_after_the_strong_induction_heads_there_is_a_gap(induction, card, expect):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fixtures.floors import MOST, NEXT_TO_NOTHING, at_least, at_most
 from fixtures.measures.signals import POSITIONS, TOKENS, fit_error, position_coefficient, signal, token_coefficient
 
 pytestmark = pytest.mark.section("3.2")
@@ -70,11 +71,11 @@ def share_through_early_heads(ioi, card, corruption):
 
 def test_the_position_signal_comes_from_induction_and_duplicate_token_heads(ioi, card, expect):
     """With S1 and IO exchanged for them alone, induction and duplicate heads undo most of what S-inhibition then undoes."""
-    expected = card["S-inhibition_position_share"]
+    expected = at_least(card["S-inhibition_position_share"], MOST, "most")
     expect(share_through_early_heads(ioi, card, "S1-IO flip")).above(expected)
 
 
 def test_the_token_signal_does_not_come_from_them(ioi, card, expect):
     """With another S in the same places for them alone, induction and duplicate heads undo next to nothing of it."""
-    expected = card["S-inhibition_token_share"]
+    expected = at_most(card["S-inhibition_token_share"], NEXT_TO_NOTHING, "next to nothing")
     expect(share_through_early_heads(ioi, card, "random names")).below(expected)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fixtures.floors import RARELY, at_most
 from fixtures.prompts.templates import TWO_SENTENCE_TEMPLATES
 
 pytestmark = pytest.mark.section("4.4")
@@ -22,7 +23,8 @@ def test_probability_without_an_extra_sentence(ioi, card, expect):
 
 def test_S_outranks_IO_as_rarely_as_published_without_an_extra_sentence(ioi, card, expect):
     """In the templates that take an extra sentence, S is preferred without one no more often than published."""
-    expect(ioi.on(**TWO_SENTENCES).prefers_s()).rate_at_most(card["two_sentence_prefers_s"])
+    bound = at_most(card["two_sentence_prefers_s"], RARELY, "rarely")
+    expect(ioi.on(**TWO_SENTENCES).prefers_s()).rate_at_most(bound)
 
 
 def test_logit_difference_with_an_extra_S(ioi, card, expect):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fixtures.floors import GOOD_PART, at_least, few
 from fixtures.measures.sweep import earliest_layer_of_the_brightest, mean_over_heads, near_zero_share
 
 pytestmark = pytest.mark.section("3.1")
@@ -12,7 +13,7 @@ S1 = "curriculum on activation patching (S1)"
 def test_name_movers_carry_the_answer(ioi, card, expect):
     """Patching the name movers at END, clean into corrupted, restores a good part of the logit difference."""
     recovery = ioi.patch(card.heads("name mover"), at="END").recovery()
-    expect(recovery).above(card["name_mover_joint_recovery"])
+    expect(recovery).above(at_least(card["name_mover_joint_recovery"], GOOD_PART, "a good part"))
 
 
 @pytest.mark.each_head("name mover")
@@ -36,8 +37,9 @@ def test_name_movers_attend_to_IO_as_published(ioi, card, expect):
 
 def test_name_movers_are_among_the_brightest_heads(ioi, card, expect):
     """Of all heads patched one by one at END, the name movers are among the few that light up."""
-    heads, few = card.heads("name mover"), int(card["bright_heads"].value)
-    expect(ioi.head_sweep(at="END"), card["bright_heads"].source).top(few).contains(heads)
+    heads, bright = card.heads("name mover"), card["bright_heads"]
+    lit = few(bright.value, of=card.n_layers * card.n_heads)
+    expect(ioi.head_sweep(at="END"), bright.source).top(lit).contains(heads)
 
 
 def test_most_heads_recover_next_to_nothing(ioi, expect):

@@ -4,6 +4,7 @@ import pytest
 
 from fixtures.measures.sweep import smallest_lead
 from fixtures.measures.years import smallest_step
+from fixtures.untested import Untested
 
 pytestmark = pytest.mark.section("5.1")
 
@@ -47,6 +48,8 @@ def test_shown_01_the_preference_is_lost(years, expect):
 def test_the_largest_direct_effects_of_MLPs_are_those_of_the_last_ones(years, card, expect):
     """Of all MLPs at the last position, the published last ones have the largest direct effects on the answer."""
     layers = late_mlps(card)
+    if len(layers) == card.n_layers:
+        raise Untested("on this card all MLPs are late ones: there is no other that could have a larger effect")
     source = card["greater_than_first_mlp"].source
     expect(years.direct_sweep_of_mlps(), source).top(len(layers)).contains([(layer, 0) for layer in layers])
 
@@ -55,7 +58,7 @@ def test_the_heads_that_carry_most_at_END_are_the_published_ones(years, card, ex
     """Of all heads, those with the largest effects at END, straight or through the last MLPs, are the authors'."""
     family = card.family("greater than END")
     sweep = years.head_sweep_through(late_mlps(card))
-    expect(sweep, family.source, because="as many as are published").top(len(family.heads)).contains(family.heads)
+    expect(sweep, family.source, because="as many as the card names").top(len(family.heads)).contains(family.heads)
 
 
 def test_the_heads_that_carry_most_at_END_are_those_of_the_ACDC_list(years, card, expect):
@@ -77,7 +80,7 @@ def test_the_heads_at_YY_that_reach_the_values_at_END_are_the_published_ones(yea
     """Of all heads at YY, path patching into the END heads' values costs most from the published ones."""
     family = card.family("greater than YY")
     sweep = years.value_sweep(card.heads("greater than END"))
-    expect(sweep, family.source, because="as many as are published").top(len(family.heads)).contains(family.heads)
+    expect(sweep, family.source, because="as many as the card names").top(len(family.heads)).contains(family.heads)
 
 
 def test_the_circuit_keeps_the_published_share(years, card, expect):

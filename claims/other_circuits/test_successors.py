@@ -6,6 +6,7 @@ itself. Sentences that count show which circuit the model needs for it, with tho
 
 import pytest
 
+from fixtures.floors import LITTLE, at_most
 from fixtures.heads import Head
 from fixtures.measures.sweep import mean_over_heads
 
@@ -45,13 +46,13 @@ def test_copies_of_numerals_are_as_published(successors, card, expect, row):
 def test_the_next_score_of_an_average_head_is_as_published(successors, card, expect, task):
     """By its weights, an average head has the published, small next score on {task}."""
     average = successors.scores(task).of(mean_over_heads, f"next score of an average head on {task}", "rate")
-    expect(average).near(card[f"average next score on {task}"])
+    expect(average).near(at_most(card[f"average next score on {task}"], LITTLE, "small"))
 
 
 def test_the_copy_score_of_an_average_head_on_numerals_is_as_published(successors, card, expect):
     """By its weights, an average head has the published, small copy score on numerals."""
     average = successors.scores("numerals", "copy").of(mean_over_heads, "copy score of an average head on numerals", "rate")
-    expect(average).near(card["average copy score on numerals"])
+    expect(average).near(at_most(card["average copy score on numerals"], LITTLE, "small"))
 
 
 @pytest.mark.parametrize("task", ["numerals", "number words", "months to ordinals"])

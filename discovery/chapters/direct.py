@@ -21,6 +21,7 @@ from discovery.findings import (
 from discovery.survey import Survey
 from fixtures.card import Card
 from fixtures.direct_attribution import DirectAttribution
+from fixtures.floors import MOST
 from fixtures.heads import Head
 from fixtures.measures.direct import ATTENTION, MLP, highest_layer, largest_layer, lowest_layer
 
@@ -109,8 +110,8 @@ def self_repair(survey: Survey, card: Card) -> tuple[dict[str, Found], Findings]
     lost = survey.ioi.lost_share([top])
     share, noise = survey.estimate(lost), survey.noise(lost)
     bound = at_most_twice(share, noise, "share")
-    if bound.value >= 1:
-        why = f"without {top} at END, {share:.3f} of what it writes is lost: nothing to speak of makes up for it"
+    if share >= MOST:
+        why = f"without {top} at END, {share:.3f} of what it writes is lost, which is not less than half"
         return families, Findings(left_out={"self_repair_lost_share": why})
     return families, Findings({"self_repair_lost_share": Value(bound.value, "share", note=bound.note)})
 

@@ -9,6 +9,7 @@ from discovery.families import Found
 from discovery.findings import PROBABILITY, Findings, Value, at_least_half, at_most_twice, near, rounded, table
 from discovery.survey import Survey
 from fixtures.card import Card
+from fixtures.floors import NEXT_TO_NOTHING
 from fixtures.heads import Head
 from fixtures.induction import Induction
 from fixtures.measures.sweep import highest_besides
@@ -68,11 +69,10 @@ def _scores(survey: Survey, story: Induction, card: Card, strong: list[Head]) ->
 
 def _losses(survey: Survey, story: Induction) -> Findings:
     main = story.as_drawn_by(MAIN)
-    after = main.loss_after()
-    return Findings(
-        {
-            "loss_before_repeat": near(survey, main.loss_before(), "nats"),
-            "loss_at_repeat": near(survey, main.loss_at_repeat(), "nats"),
-            "loss_after_repeat": at_most_twice(survey.estimate(after), survey.noise(after), "nats"),
-        }
-    )
+    before, after = near(survey, main.loss_before(), "nats"), main.loss_after()
+    found = Findings({"loss_before_repeat": before, "loss_at_repeat": near(survey, main.loss_at_repeat(), "nats")})
+    left = survey.estimate(after)
+    if left > NEXT_TO_NOTHING * before.value:
+        why = f"the loss on what comes again is {left:.3f} nats, more than next to nothing beside {before.value} before"
+        return found | Findings(left_out={"loss_after_repeat": why})
+    return found | Findings({"loss_after_repeat": at_most_twice(left, survey.noise(after), "nats")})

@@ -7,6 +7,7 @@ from discovery.families import EFFECT
 from discovery.findings import HALF, SHARE, Findings, Table, Value, rounded
 from discovery.survey import Survey
 from fixtures.card import Card
+from fixtures.floors import LITTLE
 from fixtures.head_parts import PARTS
 from fixtures.untested import Untested
 
@@ -51,7 +52,7 @@ def carriers(survey: Survey, card: Card) -> Findings:
         except Untested as error:
             left_out |= dict.fromkeys(keys, str(error.msg))
             continue
-        if found < CARRIES or found < TIMES * rest:
+        if found < CARRIES or found < TIMES * rest or rest > LITTLE:
             why = f"it is not so here: by its {PARTS[carrier]} {found:.3f}, by its {PARTS[other]} {rest:.3f}"
             left_out |= dict.fromkeys(keys, why)
             continue

@@ -19,6 +19,7 @@ from discovery.findings import (
 )
 from discovery.survey import Survey
 from fixtures.card import Card
+from fixtures.floors import FEW
 from fixtures.measurement import Measurement
 from fixtures.sae import LoadedSae
 from fixtures.sae_features import SaeFeatures
@@ -91,6 +92,9 @@ def _numbers(survey: Survey, numbers: SaeNumbers) -> Findings:
         tables[_key(quantity)] = _table({name: [rounded(value)]}, ["value"], unit, within)
     for quantity in ("dead", "dense"):
         found = survey.estimate(numbers.of(quantity))
+        if found > FEW:
+            left_out[_key(quantity)] = f"{found:.3f} of the features are {quantity}, which are not few"
+            continue
         bound = rounded_up(max(found / HALF, found + CLOSE))
         note = f"twice the {found:.3f} found, or a fiftieth above that"
         tables[_key(quantity)] = _table({name: [bound]}, ["value"], "share of features", 0.0, note)
