@@ -21,8 +21,10 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-#: As for a verdict (`fixtures.options.FEWEST_PROMPTS`): intervals from fewer miss the truth more often than they say.
-FEWEST_PROMPTS = 30
+from fixtures.options import FEWEST_PROMPTS, SWITCHES, wrong_seed
+from fixtures.repeated_options import contradiction
+
+ONE_VALUE = tuple("--subject --out --title --prompts --chapters --seed --device --dtype --weights --names".split())
 #: Of what is embedded in this project; any other model is called what its folder is called.
 TITLES = {"mini": "mini, the embedded model"}
 
@@ -46,7 +48,11 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--names", metavar="FILE", help="first names to use in the prompts, one a line")
     add("--drop-names", action="store_true", help="leave out names that are not one token for the subject's tokenizer")
     add("--prepend-bos", action=argparse.BooleanOptionalAction, default=False, help="begin prompts with BOS (no)")
-    return parser.parse_args(given)
+    given = sys.argv[1:] if given is None else given
+    args = parser.parse_args(given)
+    if twice := contradiction(given, ONE_VALUE, SWITCHES):
+        parser.error(twice)
+    return args
 
 
 class Steps(AbstractContextManager["Steps"]):
@@ -78,8 +84,8 @@ def main(given: Sequence[str] | None = None) -> None:
     args = arguments(given)
     if args.prompts < FEWEST_PROMPTS:
         _refuse(f"--prompts must be at least {FEWEST_PROMPTS}: intervals from fewer miss the truth more often than they say")
-    if args.seed < 0:
-        _refuse("--seed must not be negative")
+    if wrong := wrong_seed(args.seed):
+        _refuse(wrong)
     # Everything that loads a model is imported here, so that --help and a refusal cost no seconds.
     from discovery.card_text import NotOurs
     from fixtures.card import CardError

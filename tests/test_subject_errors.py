@@ -411,7 +411,7 @@ def test_a_name_that_cannot_be_a_folder_is_a_usage_error_without_a_card_too(proj
         (("--prompts", "29"), "--prompts must be at least 30"),
         (("--prompts", "120", "--max-prompts", "60"), "--max-prompts must not be below --prompts"),
         (("--seed", "-1"), "--seed must not be negative"),
-        (("--max-memory", "0"), "--max-memory must be above 0"),
+        (("--max-memory", "0"), "--max-memory must be above 0 and finite"),
         (("--prompts", "2", "-n", "2"), "--prompts must be at least 30"),
     ],
     ids=["few prompts", "low budget", "negative seed", "no memory", "few prompts, two workers"],
