@@ -5,6 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/installed
 
+# A variable's value as one word of the shell, whatever is in it: spaces, quotes, dollars. ARGS are words of the shell already.
+define quoted
+'$(subst ','\'',$(value $(1)))'
+endef
+
 .PHONY: claims test lint mini sae discover audit bench clean
 
 ## The main job: the IOI claims on GPT-2 small where it is in the local cache, else on the embedded model.
@@ -33,7 +38,7 @@ sae: $(READY)
 
 ## Propose a card for a model that has none: make discover SUBJECT=path/to/model OUT=my-card.toml
 discover: $(READY)
-	$(BIN)/python -m discovery --subject $(or $(SUBJECT),$(error say which model: make discover SUBJECT=path/to/model)) $(if $(OUT),--out $(OUT)) $(ARGS)
+	$(BIN)/python -m discovery $(if $(value SUBJECT),--subject $(call quoted,SUBJECT),$(error say which model: make discover SUBJECT=path/to/model)) $(if $(value OUT),--out $(call quoted,OUT)) $(ARGS)
 
 ## Run every claim on the controls, and write which of them refutes it (an hour and a half on 2 cores).
 audit: $(READY)
