@@ -7,8 +7,12 @@
 import argparse
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from fixtures.repeated_options import contradiction
+from reports.folder_lock import FolderInUse, FolderLock, in_use
 from reports.journal import ReportError, read
 from reports.render import render
 
@@ -18,7 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     Else 0, but 1 when a comparison finds that a claim fell or no longer runs.
     """
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = _parser()
+    options = parser.parse_args(given)
+    if twice := contradiction(given, ("--out",)):
+        parser.error(twice)
     try:
         return options.run(options)
     except ReportError as error:
@@ -28,15 +36,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 def render_journal(journal: Path, out: Path | None) -> Path:
     """Render a journal into `out`, or else into the journal's own folder, and return the path of report.html."""
+    folder = out or journal.parent
+    under_way = in_use(journal.parent)
     meta, rows = read(journal)
     if "finished" not in meta:
-        warning = f"The run did not finish: this report covers the {len(rows)} rows it had written."
+        what = f"The run is still under way ({under_way})" if under_way else "The run did not finish"
+        warning = f"{what}: this report covers the {len(rows)} rows it had written."
         meta = meta | {"warnings": [*(meta.get("warnings") or []), warning]}
-    folder = out or journal.parent
-    try:
+    with _locked(folder):
         return render(meta, rows, folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Write into a folder that no run writes into.
+
+    Raises ReportError where one does, or where the folder cannot be written into.
+    """
+    lock = FolderLock(folder)
+    try:
+        if said := lock.acquire():
+            print(f"python -m reports: {said}", file=sys.stderr)
+        yield
+    except FolderInUse as error:
+        raise ReportError(
+            f"a run writes its report into {folder} ({error.holder}): wait for its end, or name another folder with --out."
+        ) from error
     except OSError as error:
         raise _unwritable(folder, error) from error
+    finally:
+        lock.release()
 
 
 def compare_reports(base: Path, other: Path, out: Path | None) -> int:
@@ -52,10 +81,8 @@ def compare_reports(base: Path, other: Path, out: Path | None) -> int:
     sys.stdout.reconfigure(errors="replace")
     for line in compare_page.lines(found, shutil.get_terminal_size((100, 24)).columns):
         print(line.text)
-    try:
+    with _locked(folder):
         print(f"comparison: {compare_page.write(found, folder)}")
-    except OSError as error:
-        raise _unwritable(folder, error) from error
     return 1 if found.lost else 0
 
 

@@ -1,7 +1,7 @@
 """The pytest side of the report: rows arrive with the test reports, go into the journal, and are rendered at the end.
 
-A claim's rows travel in `report.user_properties` as `("claim", row)`, which pytest-xdist carries from its workers by
-itself: the collector lives in the controlling process alone. What is known of the whole run (subject, device, seed,
+A claim's rows travel in `report.user_properties` as `("claim", JSON of the row)`, which pytest-xdist carries from its
+workers by itself: the collector lives in the controlling process alone. What is known of the whole run (subject, device, seed,
 versions) comes in `config.stash[META]`, filled by whoever knows it, at any time before the session ends.
 """
 
@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from fixtures.rows import HOLDS, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED
+from fixtures.rows import HOLDS, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, rows_of
 from fixtures.run_facts import META
 from reports import journal, terminal, wording
+from reports.folder_lock import FolderInUse, FolderLock
 
 #: What a finished run writes beside its journal; features.html where there are portraits of features.
 RENDERED = ("report.html", "features.html", "report.md", "claims.csv", "claims.json")
@@ -65,6 +67,15 @@ class Collector:
         self._ran = False
         self._page: Path | None = None
         self._failure = ""
+        self._lock = FolderLock(folder)
+        self._locked = False
+        self._unlocked = ""  # why the folder could not be locked
+        self._run = uuid4().hex[:12]  # tells this run's lines in the journal from any other's
+
+    def pytest_unconfigure(self) -> None:
+        """The folder is free for the next run."""
+        self._lock.release()
+        self._locked = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """The order of the rows; under pytest-xdist the controller collects nothing, and the next hook gives it."""
@@ -86,7 +97,7 @@ class Collector:
         A test's properties pile up over its phases, so each later report repeats the earlier rows: a count tells them apart.
         """
         self._ran = True
-        rows = [value for name, value in report.user_properties if name == "claim"]
+        rows = rows_of(report.user_properties)
         wanted = report.when == "call" or (report.when == "setup" and not report.passed)
         torn_down_badly = report.when == "teardown" and report.failed
         if not (wanted or torn_down_badly):
@@ -110,7 +121,7 @@ class Collector:
                 from reports.render import render
 
                 if not self._failure:
-                    journal.append_meta(self._journal, meta)
+                    journal.append_meta(self._journal, meta, self._run)
                 self._page = render(meta, self.sorted_rows(), self.folder)
         except Exception as error:
             self._failure = self._failure or f"{type(error).__name__}: {error}"
@@ -147,11 +158,31 @@ class Collector:
         self._order = self._order or {nodeid: place for place, nodeid in enumerate(ids)}
         if self._started is None and any(_is_claim(nodeid) for nodeid in ids):
             _check_writable(self.folder)
+            self._take_folder()
+
+    def _take_folder(self) -> None:
+        """Keep other runs out of the folder, before anything is loaded.
+
+        Raises pytest.UsageError where another run writes there, or where the folder cannot be written into.
+        """
+        if self._locked:
+            return
+        try:
+            self._unlocked = self._lock.acquire()
+        except FolderInUse as error:
+            raise pytest.UsageError(
+                f"another run writes its report into {self.folder} ({error.holder}): wait for its end, or name another "
+                "folder with --report-dir"
+            ) from error
+        except OSError as error:
+            raise pytest.UsageError(_unwritable(self.folder, str(error.strerror))) from error
+        self._locked = True
 
     def _begin(self) -> None:
+        self._take_folder()
         self._started = datetime.now(UTC)
         try:
-            journal.start(self._journal, self._meta())
+            journal.start(self._journal, self._meta(), self._run)
             # Should this run be killed, no report of an earlier one must lie beside its journal.
             for name in RENDERED:
                 (self.folder / name).unlink(missing_ok=True)
@@ -163,7 +194,7 @@ class Collector:
             self._begin()
         self.rows.append((place, row))
         try:
-            journal.append_row(self._journal, row, place)
+            journal.append_row(self._journal, row, place, self._run)
         except OSError as error:
             # A full disk must not end the run: the rows stay in memory, and the summary says what happened.
             self._failure = self._failure or f"{self._journal}: {error.strerror}"
@@ -179,6 +210,8 @@ class Collector:
         said = list(self.config.stash.get(META, {}).get("warnings") or [])
         if exitstatus == pytest.ExitCode.INTERRUPTED or session.shouldstop or session.shouldfail:
             said.append("The run was interrupted before its end.")
+        if self._unlocked:
+            said.append(self._unlocked)
         missing = self._missing()
         if missing:
             said.append(_said_missing(missing))
