@@ -52,7 +52,8 @@ def test_the_junit_file_has_every_row_as_json(project, claims, processes):
 def test_the_odd_texts_arrive_as_they_were(project):
     """So that the equality above is of the texts themselves, and no number that JSON has not stands in a row."""
     rows = {row["claim_id"].rpartition("/")[2]: row for row in claimed(project, ODD)[1]}
-    assert rows["refuted"]["source"] == rows["refuted"]["counterexample"]["prompt"] == AWKWARD
+    assert rows["refuted"]["counterexample"]["prompt"] == AWKWARD
+    assert rows["refuted"]["source"] == f"{AWKWARD}; the bound: {AWKWARD}"
     assert rows["odd"]["verdict"] == "invalid" and rows["odd"]["observed"] is None
 
 
