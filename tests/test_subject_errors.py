@@ -289,7 +289,7 @@ def test_drop_names_leaves_out_the_names_that_are_not_one_token_and_keeps_the_ot
 
 def test_fewer_than_eight_names_are_refused(tiny, tmp_path):
     message = refusal(lambda: prepared(tiny, names_file=names_file(tmp_path, "Zebedee", *GOOD_NAMES[1:]), drop_names=True))
-    assert "only 7 names" in message and "at least 8" in message
+    assert "only 7 different names" in message and "at least 8" in message
 
 
 def test_names_that_cannot_be_read_are_refused(tiny, tmp_path):
