@@ -9,6 +9,7 @@ import sae_lens  # noqa: F401
 
 from fixtures import sae_folder
 from fixtures.model_folder import find_folder
+from fixtures.sae_text import documents_of, look_through
 from tests.claim_projects import PLUGINS, claimed, run, verdicts, write
 from tests.tiny_models import save_tiny_card, save_tiny_gpt2
 from tests.tiny_saes import save_tiny_sae
@@ -163,3 +164,34 @@ def test_a_text_that_is_not_there_is_refused_before_anything_is_loaded(own, tiny
     result, rows = claimed(own, CLAIMS, *(part for part in tiny if "--sae-text" not in part), "--sae-text=nosuch.txt")
     usage_error(result, "there is no text file nosuch.txt: name a file, or a data set of the hub")
     assert rows == []
+
+
+UNREADABLE = {
+    "binary": (b"\x80\x81\x82" * 99, "text.txt", "cannot be read as text"),
+    "binary after some text": (b"Mary " * 99_999 + b"\xff", "text.txt", "cannot be read as text"),
+    "empty": (b"", "text.txt", "has nothing in it"),
+    "blank": (b"\xef\xbb\xbf \n \n", "text.txt", "has nothing in it"),
+    "no JSON": (b"Mary and John", "text.jsonl", "JSON lines"),
+    "no text": (b'{"text": 3}', "text.jsonl", "JSON lines"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_text_that_cannot_be_read_is_one_sentence_for_the_run(own, tiny, tmp_path, kind):
+    written, name, says = UNREADABLE[kind]
+    (tmp_path / name).write_bytes(written)
+    result, rows = claimed(own, CLAIMS, *(part for part in tiny if "--sae-text" not in part), f"--sae-text={tmp_path / name}")
+    usage_error(result, says, name)
+    assert rows == []
+
+
+def test_a_folder_is_no_text(own, tiny, tmp_path):
+    result, _ = claimed(own, CLAIMS, *(part for part in tiny if "--sae-text" not in part), f"--sae-text={tmp_path}")
+    usage_error(result, "is a folder: name a text file")
+
+
+def test_a_mark_before_utf_8_is_no_text(tmp_path):
+    for name, written in {"text.txt": "Mary", "text.jsonl": '{"text": "Mary"}'}.items():
+        (tmp_path / name).write_text(written, encoding="utf-8-sig")
+        look_through(str(tmp_path / name))
+        assert list(documents_of(str(tmp_path / name))()) == ["Mary", None]
