@@ -4,7 +4,7 @@ import pytest
 
 from fixtures.sae_folder import SaeError, SaeFolder
 from fixtures.sae_registry import with_registered
-from fixtures.sae_stream import place_of, same_model, stream_of, stream_of_subject, takes_mean_off
+from fixtures.sae_stream import place_of, same_model, stream_of, takes_mean_off
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,6 @@ def test_a_centred_sae_takes_the_mean_off_a_raw_stream_alone(expected, given, of
 def test_a_raw_sae_is_refused_on_a_processed_model():
     with pytest.raises(SaeError, match="--weights raw"):
         takes_mean_off("raw", "centred")
-
-
-@pytest.mark.parametrize(
-    ("mode", "norm", "stream"),
-    [("raw", "LN", "raw"), ("processed", "LNPre", "centred"), ("processed", "RMSPre", "raw"), ("processed", None, "raw")],
-)
-def test_processing_centres_the_stream_where_there_is_layer_norm(mode, norm, stream):
-    assert stream_of_subject(mode, norm) == stream
 
 
 @pytest.mark.parametrize(

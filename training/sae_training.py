@@ -21,7 +21,7 @@ from fixtures.interventions.halves import stream_before
 from fixtures.measures.sae import counted_tokens, row_sums, special_tokens
 from fixtures.sae import LoadedSae, without_advice
 from fixtures.sae_folder import SaeError
-from fixtures.sae_stream import stream_of_subject
+from fixtures.sae_stream import stream_at
 from fixtures.sae_text import Rows
 from fixtures.subjects import Subject
 from training.sae_checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -145,7 +145,7 @@ def make_trainer(recipe: Recipe, subject: Subject, text: Rows) -> Any:
 
     model = subject.transformer
     last = recipe.layer == model.n_layers
-    stream = stream_of_subject(subject.mode, subject.bridge.cfg.normalization_type)
+    stream = "centred" if stream_at(subject, recipe.layer) == "centred" else "raw"
     metadata = SAEMetadata(
         model_name=subject.name,
         hook_name=f"blocks.{recipe.layer - 1}.hook_resid_post" if last else f"blocks.{recipe.layer}.hook_resid_pre",
