@@ -21,7 +21,7 @@ MEAN = "ioi/behaviour/mean_logit_difference_is_as_published"
 def test_a_model_of_noise_with_its_own_card_refutes_the_story(tmp_path, capsys):
     """What repeats a number of its own card is not refuted; what presupposes the task is."""
     claims = "mean_logit_difference_is or ABC_prompts or most_heads_recover or second_IO_hurts"
-    few = ["--prompts", "24", "--max-prompts", "96", "--runs", str(tmp_path)]
+    few = ["--prompts", "30", "--max-prompts", "96", "--runs", str(tmp_path)]
     audit_command.main(["--on", OWN, "-k", f"ioi and ({claims})", *few])
     verdicts = {claim: said[OWN] for claim, said in json.loads((tmp_path / "audit.json").read_text())["verdicts"].items()}
     story = {claim: verdict for claim, verdict in verdicts.items() if falls_with_the_task(claim, OWN)}
