@@ -14,8 +14,16 @@ NOISE = ("random", "random:mini")
 BOTH_NAMES_ALIKE = ("planted:without-S-inhibition",)
 
 SAYS_SO = ("ioi/behaviour/IO_outranks_S_on_nearly_every_prompt",)
-#: Of two names that are said alike, either is the top token on half of the prompts, give or take; of noise, it never is.
-SAYS_SO_OF_NOISE = (*SAYS_SO, "ioi/behaviour/IO_is_the_top_token_on_most_prompts")
+#: Of noise, more is false: where two names are said alike, either is the top token on half of the prompts, give or take, and the
+#: sign of a small preference may be the same in every population.
+SAYS_SO_OF_NOISE = (
+    *SAYS_SO,
+    "ioi/behaviour/IO_is_the_top_token_on_most_prompts",
+    "ioi/metamorphic/IO_outranks_S_in_every_population",
+    "ioi/metamorphic/a_second_S_never_turns_the_answer_round",
+    "ioi/metamorphic/a_distractor_name_never_turns_the_answer_round",
+    "ioi/role_swaps/swapping_the_names_flips_the_sign_in_every_population",
+)
 
 PRESUPPOSES_IT = (
     "ioi/behaviour/logit_difference_on_ABC_prompts",
