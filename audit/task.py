@@ -14,7 +14,7 @@ NOISE = ("random", "random:mini")
 BOTH_NAMES_ALIKE = ("planted:without-S-inhibition",)
 
 SAYS_SO = ("ioi/behaviour/IO_outranks_S_on_nearly_every_prompt",)
-#: Of noise, more is false: where two names are said alike, either is the top token on half of the prompts, give or take, and the
+#: Of noise, more is false: where two names are said alike, either is the top token on about half of the prompts, and the
 #: sign of a small preference may be the same in every population.
 SAYS_SO_OF_NOISE = (
     *SAYS_SO,
