@@ -95,10 +95,20 @@ def test_a_refuted_claim_says_what_was_found_and_what_expected_and_on_which_prom
 
 
 def test_an_inconclusive_claim_says_how_many_prompts_would_decide_it(project):
-    result, [row] = claimed(project, CLAIMS, "-k", "inconclusive", "-rs")
-    assert row["reason"].startswith("the interval straddles the bound after 4 prompts: about ")
+    text = "def test_a(expect):\n    drawn = lambda n: sizes(*[-1, 1, -1, 1.5] * (n // 4))\n"
+    text += "    expect(Measurement(drawn, prepend_bos=True)).above(0)\n"
+    result, [row] = claimed(project, text, "--prompts=8", "--max-prompts=8", "-rs")
+    assert row["reason"].startswith("the interval straddles the bound after 8 prompts: about ")
     assert row["ci_low"] < 0 < row["ci_high"]
     result.stdout.fnmatch_lines(["SKIPPED * inconclusive: *would decide it (--max-prompts)"])
+    assert result.ret == pytest.ExitCode.OK
+
+
+def test_an_inconclusive_claim_on_all_that_there_are_advises_no_more(project):
+    result, [row] = claimed(project, CLAIMS, "-k", "inconclusive", "-rs")
+    assert row["reason"].startswith("the interval straddles the bound after all 4 that there are")
+    assert "--max-prompts" not in row["reason"] and row["ci_low"] < 0 < row["ci_high"]
+    result.stdout.fnmatch_lines(["SKIPPED * inconclusive: *no more of them to decide it"])
     assert result.ret == pytest.ExitCode.OK
 
 
