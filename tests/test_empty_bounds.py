@@ -37,7 +37,7 @@ def sweep() -> Grid:
     return Grid(np.random.default_rng(0).normal(size=(30, 2, 3)), "recovery", "share", range(30))
 
 
-LAYER = Published("first", 0.0, None, None, "layer", "a paper", among=(0.0, 3.0))
+LAYER = Published("last", 3.0, None, None, "layer", "a paper", among=(0.0, 3.0))
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ LAYER = Published("first", 0.0, None, None, "layer", "a paper", among=(0.0, 3.0)
         (lambda expect: expect(of("rate")).rate_at_most(-0.1), "at most -0.1 is a bound that cannot hold"),
         (lambda expect: expect(of("rate")).near(0.5, within=0.5), "between 0 and 1 is a bound that cannot fail"),
         (lambda expect: expect(of("rate")).between(-1, 2), "between -1 and 2 is a bound that cannot fail"),
-        (lambda expect: expect(of("rate")).above(0), "at least 0 is a bound that cannot fail"),
+        (lambda expect: expect(of("rate")).above(-0.1), "at least -0.1 is a bound that cannot fail"),
         (lambda expect: expect(of("rate")).below(1), "at most 1 is a bound that cannot fail"),
         (lambda expect: expect(of("correlation")).above(-1), "at least -1 is a bound that cannot fail"),
         (lambda expect: expect(of("correlation")).below(-1.5), "at most -1.5 is a bound that cannot hold"),
         (lambda expect: expect(of("rate")).always_above(0), "at least 0 is a bound that cannot fail"),
         (lambda expect: expect(of("rate")).always_within(0, 1), "between 0 and 1 is a bound that cannot fail"),
-        (lambda expect: expect(of("layer")).above(LAYER), "at least 0 is a bound that cannot fail"),
+        (lambda expect: expect(of("layer")).below(LAYER), "at most 3 is a bound that cannot fail"),
         (lambda expect: expect(of("logits")).above(float("nan")), "is not a number"),
         (lambda expect: expect(of("rate")).rate_at_least(float("nan")), "is not a number"),
         (
@@ -79,7 +79,10 @@ def test_a_bound_that_a_model_can_miss_is_judged(expect, rows):
     expect(of("correlation", 0.9)).above(0)
     expect(of("probability", 0.9)).above(0)  # a difference of two probabilities is one too
     expect(of("share", 0.9)).above(0)
-    assert [row.verdict for row in rows] == ["holds"] * 4
+    expect(of("rate", 0.9)).above(0)
+    assert [row.verdict for row in rows] == ["holds"] * 5
+    with pytest.raises(AssertionError, match="no effect at all"):
+        expect(of("rate", 0.0)).above(0)  # any at all: zero refutes it
 
 
 def test_an_end_at_the_edge_of_what_is_possible_is_none(expect, rows):
