@@ -1,5 +1,6 @@
 """Expectations that say nothing: bounds that no model can miss or meet, expectations left half said, advice without use."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,6 +51,7 @@ LAYER = Published("last", 3.0, None, None, "layer", "a paper", among=(0.0, 3.0))
         (lambda expect: expect(of("rate")).rate_at_most(-0.1), "at most -0.1 is a bound that cannot hold"),
         (lambda expect: expect(of("rate")).near(0.5, within=0.5), "between 0 and 1 is a bound that cannot fail"),
         (lambda expect: expect(of("rate")).between(-1, 2), "between -1 and 2 is a bound that cannot fail"),
+        (lambda expect: expect(of("rate")).above(0), "at least 0 is a bound that cannot fail"),
         (lambda expect: expect(of("rate")).above(-0.1), "at least -0.1 is a bound that cannot fail"),
         (lambda expect: expect(of("rate")).below(1), "at most 1 is a bound that cannot fail"),
         (lambda expect: expect(of("correlation")).above(-1), "at least -1 is a bound that cannot fail"),
@@ -79,10 +81,10 @@ def test_a_bound_that_a_model_can_miss_is_judged(expect, rows):
     expect(of("correlation", 0.9)).above(0)
     expect(of("probability", 0.9)).above(0)  # a difference of two probabilities is one too
     expect(of("share", 0.9)).above(0)
-    expect(of("rate", 0.9)).above(0)
+    expect(replace(of("rate", 0.9), exact=True)).above(0)
     assert [row.verdict for row in rows] == ["holds"] * 5
     with pytest.raises(AssertionError, match="no effect at all"):
-        expect(of("rate", 0.0)).above(0)  # any at all: zero refutes it
+        expect(replace(of("rate", 0.0), exact=True)).above(0)  # any at all: of all that there are, none refutes it
 
 
 def test_an_end_at_the_edge_of_what_is_possible_is_none(expect, rows):
