@@ -265,7 +265,9 @@ def test_on_random_weights_nothing_is_found_and_a_card_is_written(nobody, tmp_pa
     card = read_card(alone)  # a chapter may have something to say of noise: what it is like, and not that it is anything
     assert card.title == 'an "odd" one' and card.models == ("no body's (model)",)
     assert (card.n_layers, card.n_heads, card.families, card.tables) == (*SHAPE, {}, {})
-    assert {"logit_difference", "prefers_io", "io_probability", "extra_io_prefers_s"} <= card.values.keys()
+    assert {"logit_difference", "io_probability", "extra_io_prefers_s"} <= card.values.keys()
+    assert "prefers_io" not in card.values and "which is not nearly every one" in path.read_text(), "chance is not nearly all"
+    assert card.measured and card.settings == CardSettings(False, "processed", "float32", "default", 60, 0)
     assert all("60 prompts of the discovery half" in value.source for value in card.values.values())
     first = path.read_text()
     path.write_text(first.replace("value", "# value", 1) + TAIL)
