@@ -13,6 +13,7 @@ from transformers import GPT2LMHeadModel  # noqa: F401
 from fixtures.interventions.transformer import Transformer
 from fixtures.subjects import Settings, Subject, prepare
 from tests.claim_projects import project, same_profile  # noqa: F401 - fixtures for every test of claims
+from tests.hub_caches import cache, network  # noqa: F401 - fixtures
 from tests.tiny_models import save_tiny_card, save_tiny_gpt2
 
 LAYERS, HEADS, WIDTH = 3, 4, 32

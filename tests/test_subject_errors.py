@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,12 +17,12 @@ from huggingface_hub import constants
 
 from fixtures.model_folder import SubjectError, choose, find_folder
 from fixtures.subjects import Prepared, Settings, Subject, prepare
+from tests.hub_caches import put_in_cache
 from tests.tiny_models import TOKENIZER_FILES, save_tiny_card, save_tiny_gpt2
 
 ROOT = Path(__file__).parents[1]
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 16}
 USAGE_ERROR = 4
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 PLUGINS = 'pytest_plugins = ["fixtures.options", "fixtures.subject_under_test", "fixtures.claiming", "reports.plugin"]\n'
 #: Neither may run: the first needs no subject, and stands before the one that does.
@@ -53,36 +52,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def copy(tiny: SimpleNamespace, tmp_path: Path) -> Path:
     """A copy of the good folder, to break one thing in."""
     return Path(shutil.copytree(tiny.folder, tmp_path / "copy"))
-
-
-@pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Whatever tried to reach a network, which there is not."""
-    tried: list[Any] = []
-
-    def unreachable(*arguments: Any, **_: Any) -> None:
-        tried.append(arguments)
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr(socket.socket, "connect", unreachable)
-    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
-    return tried
-
-
-@pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty local cache of the hub."""
-    folder = tmp_path / "hub"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
-    return folder
-
-
-def put_in_cache(cache: Path, hub_id: str, source: Path, *, without: tuple[str, ...] = ()) -> Path:
-    """A snapshot of a model as the hub's client lays it out, and its folder."""
-    repository = cache / f"models--{hub_id.replace('/', '--')}"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(COMMIT)
-    return Path(shutil.copytree(source, repository / "snapshots" / COMMIT, ignore=shutil.ignore_patterns(*without)))
 
 
 def refusal(attempt: Callable[[], Any]) -> str:
