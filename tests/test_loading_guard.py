@@ -15,7 +15,7 @@ from huggingface_hub import constants, hf_hub_download
 from fixtures.loading_guard import Blocked, nothing_installed_or_downloaded
 from fixtures.model_folder import SubjectError, choose, find_folder
 from fixtures.subjects import Settings, Subject, prepare
-from tests.test_subject_errors import cache, network, put_in_cache  # noqa: F401 - fixtures
+from tests.hub_caches import put_in_cache
 from tests.tiny_configurations import random_model, save_with_tokenizer, tiny_config
 
 PIP = [sys.executable, "-m", "pip", "install"]
@@ -64,12 +64,10 @@ def test_pip_is_not_imported_either():
     assert importlib.import_module("pip").__version__, "afterwards it is"
 
 
-@pytest.mark.parametrize(
-    "command", [["git", "clone", "https://x/y"], ["curl", "-O", "https://x/y"], ["sh", "-c", "wget x"]], ids=str
-)
+@pytest.mark.parametrize("command", ["git clone https://x/y", "curl -O https://x/y", "env A=1 wget https://x/y"])
 def test_programs_that_fetch_files_are_not_started(command):
     with nothing_installed_or_downloaded("gemma"), pytest.raises(Blocked):
-        subprocess.run(command, check=True)
+        subprocess.run(command.split(), check=True)
 
 
 def test_other_programs_are():
@@ -99,7 +97,7 @@ def test_the_hub_is_offline_within_and_as_before_afterwards(monkeypatch, network
     before = subprocess.Popen.__init__, os.system, socket.socket.connect, socket.getaddrinfo, list(sys.meta_path)
     with nothing_installed_or_downloaded("gemma"):
         assert constants.is_offline_mode() and os.environ["HF_HUB_OFFLINE"] == os.environ["TRANSFORMERS_OFFLINE"] == "1"
-        with pytest.raises(Exception, match="offline|cache"):
+        with pytest.raises(Exception, match="cache"):
             hf_hub_download("owner/model-that-nobody-has", "config.json")
     assert not network
     assert not constants.is_offline_mode() and "HF_HUB_OFFLINE" not in os.environ
