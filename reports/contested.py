@@ -24,7 +24,7 @@ class Dispute:
     def quantity(self) -> str:
         """What was measured, in the words of its rows."""
         named = dict.fromkeys(wording.one_line(row.get("quantity") or "") for row in self.rows)
-        return "; ".join(name for name in named if name) or wording.readable_name(self.rows[0].get("claim_id"))
+        return "; ".join(name for name in named if name) or wording.name_of(self.rows[0])
 
     @property
     def readings(self) -> list[tuple[Reading, str]]:

@@ -67,7 +67,7 @@ def claim_of(row: dict[str, Any], anchor: str, holm: str) -> dict[str, Any]:
     verdict = str(row.get("verdict") or "no verdict")
     return {
         "anchor": anchor,
-        "name": wording.readable_name(row.get("claim_id")),
+        "name": wording.name_of(row),
         "statement": row.get("statement"),
         "expected": wording.expected(row),
         "observed": wording.observed(row),
@@ -145,7 +145,7 @@ def _dispute(dispute: Dispute, anchors: dict[int, str]) -> dict[str, Any]:
         runs.append(
             {
                 "anchor": anchors[id(row)],
-                "name": wording.readable_name(row.get("claim_id")),
+                "name": wording.name_of(row),
                 "number": number if len(dispute.rows) > 1 else "",
                 "observed": wording.observed_with_interval(row),
                 "strip": Markup(_on_scale(scale, row.get("observed"), wording.observed_with_interval(row), row)),

@@ -95,7 +95,7 @@ def csv(rows: Sequence[dict[str, Any]]) -> str:
 
 def _markdown_row(row: dict[str, Any], holm: str) -> dict[str, str]:
     return {
-        "claim": markdown_text(wording.readable_name(row["claim_id"])),
+        "claim": markdown_text(wording.name_of(row)),
         "statement": markdown_text(row["statement"] or ""),
         "expected": markdown_text(wording.expected(row) + (" (contested)" if wording.readings(row) else "")),
         "observed": wording.observed_with_interval(row),
@@ -119,7 +119,7 @@ def _contested_lines(dispute: Dispute) -> list[dict[str, str]]:
     """This run's rows of one contested number, then the sources' readings of it."""
     lines = []
     for number, row in enumerate(dispute.rows, start=1):
-        name = wording.readable_name(row["claim_id"])
+        name = wording.name_of(row)
         whose = f"{number} · {name}" if len(dispute.rows) > 1 else name
         observed = wording.observed_with_interval(row)
         lines.append((whose, observed, set_up_of(row), row["source"] or "", row["verdict"] or "no verdict"))
@@ -136,7 +136,7 @@ def _counterexample_line(row: dict[str, Any]) -> str:
         return ""
     said = "; ".join(f"{key}: {example[key]}" for key in ("population", "value", "batch_mean") if example.get(key) is not None)
     tokens = ", ".join(f"{token!r} {p:.3g}" for token, p in example.get("top_tokens") or [])
-    name = wording.readable_name(row["claim_id"])
+    name = wording.name_of(row)
     return "- " + markdown_text(f"{name}: “{example['prompt']}” ({said})" + (f"; likeliest tokens {tokens}" if tokens else ""))
 
 

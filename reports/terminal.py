@@ -79,7 +79,7 @@ def shorten_name(name: str, width: int) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
-    name = wording.readable_name(row.get("claim_id"))
+    name = wording.name_of(row)
     return name, wording.expected(row), wording.observed_with_interval(row), wording.sample_size(row)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from fixtures.basis import as_measured
 from fixtures.rows import HOLDS, INCONCLUSIVE, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, UNTESTED, VERDICTS
 
 NOTHING = "—"
@@ -48,6 +49,12 @@ def readable_name(claim_id: Any) -> str:
     variant, _, ordinal = parameters.rpartition("]")  # a claim's second row is called `name[variant]#2`
     suffix = variant + ordinal if bracket else ""
     return one_line(" · ".join(part for part in (name, suffix) if part)) or "unnamed claim"
+
+
+def name_of(row: dict[str, Any]) -> str:
+    """The claim's name, which calls nothing published that its statement does not: a claim's id is one for all cards."""
+    name = readable_name(row.get("claim_id"))
+    return name if "publish" in str(row.get("statement") or "publish").lower() else as_measured(name)
 
 
 def visible(text: Any) -> str:

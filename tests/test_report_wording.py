@@ -130,3 +130,11 @@ def test_a_chapter_says_whose_weights_it_is_about_where_these_are_not_the_subjec
     rows.append({"subject": "elsewhere", "observed": None})
     assert chapters.title_of("weights", rows, {"subject": "mini"}) == title
     assert chapters.title_of("weights", rows, {}) == "Weights alone", "no subject of the run to differ from"
+
+
+def test_a_name_calls_nothing_published_that_the_statement_does_not():
+    """A claim has one id whatever the card; on a card of the model's own measurements its statement says so."""
+    row = {"claim_id": "ioi/behaviour/mean_logit_difference_is_as_published"}
+    assert wording.name_of(row | {"statement": "The mean is the published one."}) == "mean logit difference is as published"
+    assert wording.name_of(row | {"statement": "The mean is the one on its card."}) == "mean logit difference is as on its card"
+    assert wording.name_of(row) == wording.name_of(row | {"statement": None}) == "mean logit difference is as published"
