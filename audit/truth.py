@@ -202,5 +202,6 @@ def _card() -> Card:
 
 def _head(parameter: str) -> Head:
     match = re.match(r"L(\d+)H(\d+)", parameter)
-    assert match, f"{parameter!r} names no head"
+    if not match:
+        raise ValueError(f"{parameter!r} names no head")
     return Head(int(match[1]), int(match[2]))

@@ -74,7 +74,8 @@ class Survey:
         taken = self._taken(measurement)
         if isinstance(taken, GridStatistic):
             return float(taken.statistic(taken.grid.estimate))
-        assert isinstance(taken, Samples), "a grid has no one estimate: ask for its cells"
+        if not isinstance(taken, Samples):
+            raise TypeError("a grid has no one estimate: ask for its cells")
         return taken.estimate
 
     def cells(self, measurement: Measurement) -> Float[np.ndarray, "row column"]:
