@@ -416,7 +416,7 @@ def test_on_a_model_that_knows_no_years_whatever_takes_the_task_apart_is_refuted
         with pytest.raises(Refuted, match="nothing to take a share of"):
             expect(measured).between(-1e9, 1e9)
     with pytest.raises(Refuted, match="nothing to take a share of"):
-        expect(noise.head_sweep_through([3])).top(32).contains([Head(0, 0)])
+        expect(noise.head_sweep_through([3])).top(16).contains([Head(0, 0)])
     with pytest.raises(Refuted):
         expect(noise.prefers_later()).rate_at_least(0.9)
 
