@@ -36,7 +36,7 @@ def test_a_model_of_noise_with_its_own_card_refutes_the_story(tmp_path, capsys):
 
 
 def test_where_discovery_finds_no_card_the_audit_ends_with_its_words(tmp_path):
-    with pytest.raises(SystemExit, match=r"own card of random:mini(.|\n)*at least 8"):
+    with pytest.raises(SystemExit, match=r"own card of random:mini(.|\n)*at least 30"):
         audit_command.main(["--on", OWN, "--max-prompts", "4", "--runs", str(tmp_path)])
 
 
