@@ -97,8 +97,8 @@ def test_a_refuted_claim_says_what_was_found_and_what_expected_and_on_which_prom
 def test_an_inconclusive_claim_says_how_many_prompts_would_decide_it(project):
     text = "def test_a(expect):\n    drawn = lambda n: sizes(*[-1, 1, -1, 1.5] * (n // 4))\n"
     text += "    expect(Measurement(drawn, prepend_bos=True)).above(0)\n"
-    result, [row] = claimed(project, text, "--prompts=8", "--max-prompts=8", "-rs")
-    assert row["reason"].startswith("the interval straddles the bound after 8 prompts: about ")
+    result, [row] = claimed(project, text, "--prompts=32", "--max-prompts=32", "-rs")
+    assert row["reason"].startswith("the interval straddles the bound after 32 prompts: about ")
     assert row["ci_low"] < 0 < row["ci_high"]
     result.stdout.fnmatch_lines(["SKIPPED * inconclusive: *would decide it (--max-prompts)"])
     assert result.ret == pytest.ExitCode.OK

@@ -163,7 +163,7 @@ def test_each_pair_is_one_observation_and_keeps_the_answers_of_the_clean_prompt(
 def test_pairs_that_are_none_are_refused(ioi, pairs):
     with pytest.raises(ValueError, match="other answers"):
         ioi.published(CLEAN, corrupted={S2_TO_IO: [CLEAN[i ^ 1] for i in range(4)]}, prepend_bos=True)
-    with pytest.raises(Untested, match="length"):
+    with pytest.raises(Untested, match="15 and 6 tokens .* must be equally many"):
         ioi.published(CLEAN[:1], corrupted={S2_TO_IO: [("John gave a drink to", "Mary", "John")]}, prepend_bos=True)
     with pytest.raises(ValueError, match="name swap"):
         pairs.head_sweep(at=None, corruption="name swap").take(2)
@@ -230,11 +230,14 @@ def test_a_published_table_holds_where_it_is_true_and_falls_where_one_cell_is_no
 
 
 def _doing_the_task(sweep):
-    """The same with prompts that all prefer IO and have something to restore, as random weights rarely do."""
+    """The same with prompts that all prefer IO and have something to restore, as random weights rarely do.
+
+    Two pairs are two observations: they have to be alike for an interval of two to tell their mean from zero.
+    """
 
     def take(n: int) -> Grid:
-        grid = replace(sweep.take(n), weights=np.array([7.0, 6.5, 7.1, 8.0]))
-        return replace(grid, denominator=replace(grid.denominator, values=np.array([3.5, 3.2, 3.6, 4.1])))
+        grid = replace(sweep.take(n), weights=np.array([7.0, 6.9, 7.1, 7.2]))
+        return replace(grid, denominator=replace(grid.denominator, values=np.array([3.5, 3.4, 3.5, 3.6])))
 
     return replace(sweep, take=take)
 
@@ -248,7 +251,7 @@ def test_where_clean_and_corrupted_are_the_same_there_is_nothing_to_restore(ioi)
         assert np.abs(sweep.take(4).values).max() < 1e-5 and np.abs(sweep.take(4).weights).max() < 1e-5
         for measured in (published_difference(sweep, table(pairs_of(same))), same.attribution_correlation("v")):
             with pytest.raises(Refuted, match="nothing to take a share of"):
-                expect(measured).below(1e6)
+                expect(measured).below(0.999)
 
 
 def pairs_of(same: IOI):
