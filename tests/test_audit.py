@@ -135,8 +135,9 @@ def test_claims_are_not_added_to_an_audit_of_other_models(runs):
 
 
 def test_it_runs_the_claims_itself(tmp_path, capsys):
-    few = ["--base", "mini", "-k", "outranks_S_on_nearly", "--prompts", "30", "--max-prompts", "120"]
-    assert audit_command.main(["--runs", str(tmp_path), *few]) == 0
+    few = ["-k", "outranks_S_on_nearly", "--prompts", "30", "--max-prompts", "120"]
+    models = [option for model in ("mini", "random:mini", "shuffled:mini") for option in ("--on", model)]
+    assert audit_command.main(["--runs", str(tmp_path), *few, *models]) == 0
     audit = json.loads((tmp_path / "audit.json").read_text())
     (controls,) = audit["controls"].values()
     assert "random:mini" in controls and len(set(audit["weights"].values())) == 3
