@@ -163,7 +163,7 @@ def test_each_pair_is_one_observation_and_keeps_the_answers_of_the_clean_prompt(
 def test_pairs_that_are_none_are_refused(ioi, pairs):
     with pytest.raises(ValueError, match="other answers"):
         ioi.published(CLEAN, corrupted={S2_TO_IO: [CLEAN[i ^ 1] for i in range(4)]}, prepend_bos=True)
-    with pytest.raises(Untested, match="15 and 6 tokens .* must be equally many"):
+    with pytest.raises(Untested, match=r"15 and 6 tokens .* must be equally many"):
         ioi.published(CLEAN[:1], corrupted={S2_TO_IO: [("John gave a drink to", "Mary", "John")]}, prepend_bos=True)
     with pytest.raises(ValueError, match="name swap"):
         pairs.head_sweep(at=None, corruption="name swap").take(2)
