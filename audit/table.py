@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from audit.controls import BASES, NO_CONTROL_CAN
+from audit.controls import BASES, NO_CONTROL_CAN, OWN_CARD
 from fixtures.rows import HOLDS, INCONCLUSIVE, KNOWN_FALSE, NOW_TRUE, REFUTED, UNTESTED
 
 #: The verdicts that say that a claim is false.
@@ -37,8 +37,13 @@ class Audited:
 
     @property
     def toothless(self) -> bool:
-        """Whether controls ran it and none refuted it, without a reason why none can."""
-        return self.audited and not self.refuted_by and self.claim_id not in NO_CONTROL_CAN
+        """Whether controls ran it and none refuted it, without a reason why none can.
+
+        A control with its own card is asked of heads that no other card names, and what is said of these may be true of it.
+        """
+        asked = [control for control in _controls() if not control.endswith(OWN_CARD)]
+        ran = any(self.verdicts.get(control, UNTESTED) != UNTESTED for control in asked)
+        return ran and not self.refuted_by and self.claim_id not in NO_CONTROL_CAN
 
 
 def table(reports: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Audited]:

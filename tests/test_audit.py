@@ -8,7 +8,7 @@ import pytest
 
 from audit import __main__ as audit_command
 from audit.accuracy import accuracy
-from audit.controls import BASES, NO_CONTROL_CAN, NO_CONTROL_SPEAKS, WITH_KNOWN_TRUTH
+from audit.controls import BASES, NO_CONTROL_CAN, NO_CONTROL_SPEAKS, OWN_CARD, WITH_KNOWN_TRUTH
 from audit.table import Audited, controls_by_claim, table
 from audit.truth import NEVER, STATEMENTS, jobs_of, truth
 from fixtures.controls.planted import MUTILATIONS, version
@@ -44,6 +44,12 @@ def test_what_no_control_refutes_is_toothless(on_control, toothless):
     """Unless the controls could not test it at all; that it is refuted of the model itself is no help."""
     (claim,) = table({"mini": [row("a", REFUTED)], "random:mini": [row("a", on_control)]})
     assert claim.toothless == toothless and claim.audited == (on_control != UNTESTED)
+
+
+def test_what_a_control_says_of_heads_on_its_own_card_is_not_asked_of_the_others():
+    own = f"random:mini{OWN_CARD}"
+    assert not Audited("a[L0H0]", "a", {own: HOLDS}).toothless
+    assert Audited("a[L0H0]", "a", {own: HOLDS, "random:mini": HOLDS}).toothless
 
 
 def test_of_a_claim_with_several_rows_one_refuted_row_is_enough():
