@@ -1,6 +1,7 @@
 """The names that a user gives: what is read of the file, and what is said of names that a tokenizer cannot carry."""
 
 import os
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, normalizers
@@ -84,8 +85,39 @@ def test_what_cannot_be_read_is_one_sentence(tokenizer, tmp_path):
         assert "cannot be read" in said and "one name a line" in said
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file; run as another user to see it")
+@pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root reads every file; run as another user to see it")
 def test_a_file_without_permission(tokenizer, tmp_path):
     (tmp_path / "names.txt").write_text("\n".join(GOOD))
     (tmp_path / "names.txt").chmod(0)
     assert "cannot be read" in refusal(tokenizer, tmp_path / "names.txt")
+
+
+def names_file(folder: Path, *names: str) -> Path:
+    """A file with one name a line."""
+    path = folder / "names.txt"
+    path.write_text("\n".join(names) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("bad", ["Zebedee", "Mary-Ann"])
+def test_a_name_that_is_not_one_token_is_refused_and_named(tokenizer, tmp_path, bad):
+    message = refusal(tokenizer, names_file(tmp_path, *GOOD, bad))
+    assert "1 of 9 names" in message and f"({bad})" in message
+    assert "--drop-names" in message and "--names" in message
+
+
+def test_drop_names_leaves_out_the_names_that_are_not_one_token_and_keeps_the_others(tokenizer, tmp_path):
+    given = names_file(tmp_path, "Zebedee", *GOOD[:4], "", "Mary-Ann", *GOOD)
+    assert names_for(tokenizer, str(given), drop_names=True) == GOOD
+
+
+def test_fewer_than_eight_names_are_refused(tokenizer, tmp_path):
+    message = refusal(tokenizer, names_file(tmp_path, "Zebedee", *GOOD[1:]), drop_names=True)
+    assert "only 7 different names" in message and "at least 8" in message
+
+
+def test_names_that_cannot_be_read_are_refused(tokenizer, tmp_path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\xff")
+    for path in (tmp_path / "nowhere.txt", tmp_path, tmp_path / "binary"):
+        message = refusal(tokenizer, path)
+        assert f"the names in {path} cannot be read" in message and "one name a line" in message

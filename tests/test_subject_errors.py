@@ -234,42 +234,6 @@ def test_a_model_that_just_fits_into_memory_is_accepted(tiny, monkeypatch):
     assert prepared(tiny).device.type == "cpu"
 
 
-# The names.
-
-GOOD_NAMES = ["Mary", "John", "Sarah", "David", "James", "Robert", "Joseph", "Andrew"]
-
-
-def names_file(folder: Path, *names: str) -> str:
-    """A file with one name a line."""
-    path = folder / "names.txt"
-    path.write_text("\n".join(names) + "\n")
-    return str(path)
-
-
-@pytest.mark.parametrize("bad", ["Zebedee", "Mary-Ann"])
-def test_a_name_that_is_not_one_token_is_refused_and_named(tiny, tmp_path, bad):
-    message = refusal(lambda: prepared(tiny, names_file=names_file(tmp_path, *GOOD_NAMES, bad)))
-    assert "1 of 9 names" in message and f"({bad})" in message
-    assert "--drop-names" in message and "--names" in message
-
-
-def test_drop_names_leaves_out_the_names_that_are_not_one_token_and_keeps_the_others(tiny, tmp_path):
-    given = names_file(tmp_path, "Zebedee", *GOOD_NAMES[:4], "", "Mary-Ann", *GOOD_NAMES)
-    assert prepared(tiny, names_file=given, drop_names=True).names == tuple(GOOD_NAMES)
-
-
-def test_fewer_than_eight_names_are_refused(tiny, tmp_path):
-    message = refusal(lambda: prepared(tiny, names_file=names_file(tmp_path, "Zebedee", *GOOD_NAMES[1:]), drop_names=True))
-    assert "only 7 different names" in message and "at least 8" in message
-
-
-def test_names_that_cannot_be_read_are_refused(tiny, tmp_path):
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\xff")
-    for path in (tmp_path / "nowhere.txt", tmp_path, tmp_path / "binary"):
-        message = refusal(lambda path=path: prepared(tiny, names_file=str(path)))
-        assert f"the names in {path} cannot be read" in message and "one name a line" in message
-
-
 # The hub and its cache; no test reaches a network.
 
 
