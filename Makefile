@@ -29,31 +29,32 @@ lint: $(READY)
 ## Train the embedded model anew (about half an hour on 2 cores); then find its card anew:
 ## make discover SUBJECT=mini OUT=fixtures/cards/mini.toml
 mini: $(READY)
-	$(BIN)/python -m training.train_mini
-	$(BIN)/python -m training.accept
+	$(BIN)/python -m circuit_claims.training.train_mini
+	$(BIN)/python -m circuit_claims.training.accept
 
 ## Train the embedded sparse autoencoder anew (minutes), or another: make sae ARGS="--subject gpt2 --layer 8 --text FILE --out FOLDER".
 sae: $(READY)
-	$(BIN)/python -m training.train_sae $(ARGS)
+	$(BIN)/python -m circuit_claims.training.train_sae $(ARGS)
 
 ## Propose a card for a model that has none: make discover SUBJECT=path/to/model OUT=my-card.toml
 discover: $(READY)
-	$(BIN)/python -m discovery $(if $(value SUBJECT),--subject $(call quoted,SUBJECT),$(error say which model: make discover SUBJECT=path/to/model)) $(if $(value OUT),--out $(call quoted,OUT)) $(ARGS)
+	$(BIN)/python -m circuit_claims.discovery $(if $(value SUBJECT),--subject $(call quoted,SUBJECT),$(error say which model: make discover SUBJECT=path/to/model)) $(if $(value OUT),--out $(call quoted,OUT)) $(ARGS)
 
 ## Run every claim on the controls, and write which of them refutes it (an hour and a half on 2 cores).
 audit: $(READY)
-	$(BIN)/python -m audit $(ARGS)
+	$(BIN)/python -m circuit_claims.audit $(ARGS)
 
 ## Time the engine against TransformerLens and plain loops: the table in the README (forty minutes on 2 cores; ARGS=--quick, a few).
 bench: $(READY)
 	$(BIN)/python -m pytest benchmarks --benchmark-quiet $(ARGS)
 
 # The stamp is written last, so that an interrupted installation is taken up again.
-$(READY): requirements.lock
+$(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed: make PYTHON=python3.12 claims") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) reports/out .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) build circuit_claims.egg-info reports/out .pytest_cache .hypothesis .ruff_cache

@@ -1,15 +1,15 @@
 """The root: names the plugins, nothing else."""
 
 pytest_plugins = [
-    "fixtures.options",
-    "fixtures.subject_under_test",
-    "fixtures.claiming",
-    "fixtures.durations",
-    "fixtures.stories",
-    "fixtures.weights_under_test",
-    "fixtures.sae_under_test",
-    "reports.plugin",
-    "reports.progress",
-    "reports.against",
+    "circuit_claims.fixtures.options",
+    "circuit_claims.fixtures.subject",
+    "circuit_claims.fixtures.weights",
+    "circuit_claims.fixtures.collection",
+    "circuit_claims.fixtures.durations",
+    "circuit_claims.fixtures.tasks",
+    "circuit_claims.fixtures.sae",
+    "circuit_claims.reports.plugin",
+    "circuit_claims.reports.progress",
+    "circuit_claims.reports.against",
     "pytester",
 ]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fixtures.interventions.transformer import Transformer
+from circuit_claims.engine.decoder.transformer import Transformer
 
 SEED = 0
 
@@ -59,8 +59,8 @@ def random_gpt2_small(device: str = "cpu") -> tuple[Any, Transformer]:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from fixtures.controls.random_model import GPT2_SMALL, random_weights
-    from fixtures.controls.vocabulary import save_tokenizer
+    from circuit_claims.controls.random_weights import GPT2_SMALL, random_weights
+    from circuit_claims.controls.vocabulary import save_tokenizer
 
     config = GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, attn_implementation="eager")
     model = GPT2LMHeadModel(config).eval()

@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.gpt2_small_shaped import Work
-from fixtures.heads import Head
-from fixtures.interventions.ablation import head_outputs
-from fixtures.interventions.cone import intervene
-from fixtures.interventions.edit import Edit
-from fixtures.interventions.path_patching import Receivers, path_patch
-from fixtures.interventions.transformer import Run, slice_run
+from circuit_claims.engine.decoder.patching import intervene
+from circuit_claims.engine.decoder.path_patching import Receivers, path_patch
+from circuit_claims.engine.decoder.transformer import Run, slice_run
+from circuit_claims.engine.edits import Edit
+from circuit_claims.heads import Head
+from circuit_claims.tasks.operations.ablation import head_outputs
 
 #: The receivers whose queries path patching goes to, as in Wang et al. 2022, figure 4: three heads of the last layers.
 RECEIVERS = (Head(9, 6), Head(9, 9), Head(10, 0))

@@ -17,7 +17,7 @@ from transformer_lens.tools.analysis.attribution_patching import cache_activatio
 
 from benchmarks.gpt2_small_shaped import Work
 from benchmarks.ours import RECEIVERS
-from fixtures.heads import Head
+from circuit_claims.heads import Head
 
 
 @dataclass(frozen=True)

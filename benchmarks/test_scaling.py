@@ -12,8 +12,8 @@ import torch
 
 from benchmarks import machine, ours
 from benchmarks.gpt2_small_shaped import Work, work
-from fixtures.interventions.cone import intervene
-from fixtures.interventions.edit import Edit
+from circuit_claims.engine.decoder.patching import intervene
+from circuit_claims.engine.edits import Edit
 
 N_PROMPTS = (8, 16, 32, 64, 128, 256)
 N_TOKENS = (16, 32, 64, 128, 256)

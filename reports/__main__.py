@@ -1,7 +1,7 @@
 """Reports from the command line.
 
-`python -m reports render FILE.jsonl`: the report of a run that was cut short, from its journal.
-`python -m reports compare BASE OTHER`: what became of each claim from one run to another.
+`python -m circuit_claims.reports render FILE.jsonl`: the report of a run that was cut short, from its journal.
+`python -m circuit_claims.reports compare BASE OTHER`: what became of each claim from one run to another.
 """
 
 import argparse
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fixtures.repeated_options import contradiction
-from reports.folder_lock import FolderInUse, FolderLock, in_use
-from reports.journal import ReportError, read
-from reports.render import render
+from circuit_claims.option_checks import contradiction
+from circuit_claims.reports.folder_lock import FolderInUse, FolderLock, in_use
+from circuit_claims.reports.journal import ReportError, read
+from circuit_claims.reports.render import render
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options)
     except ReportError as error:
-        print(f"python -m reports: {error}", file=sys.stderr)
+        print(f"python -m circuit_claims.reports: {error}", file=sys.stderr)
         return 2
 
 
@@ -56,7 +56,7 @@ def _locked(folder: Path) -> Iterator[None]:
     lock = FolderLock(folder)
     try:
         if said := lock.acquire():
-            print(f"python -m reports: {said}", file=sys.stderr)
+            print(f"python -m circuit_claims.reports: {said}", file=sys.stderr)
         yield
     except FolderInUse as error:
         raise ReportError(
@@ -71,7 +71,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def compare_reports(base: Path, other: Path, out: Path | None) -> int:
     """Print what became of each claim of `base` in `other`, write it into `out` (default: beside `other`), and return 1 when
     a claim fell or no longer runs, else 0."""
-    from reports import compare, compare_page
+    from circuit_claims.reports import compare, compare_page
 
     found = compare.compare(compare.read(base), compare.read(other))
     if not found.shared:
@@ -100,7 +100,9 @@ def _unwritable(folder: Path, error: OSError) -> ReportError:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reports", description="Reports of claims: from a journal, and compared.")
+    parser = argparse.ArgumentParser(
+        prog="python -m circuit_claims.reports", description="Reports of claims: from a journal, and compared."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("render", help="write the report of a run from its journal, a killed run's included")
     command.add_argument("journal", type=Path, metavar="FILE.jsonl", help="the journal, claims.jsonl in the report's folder")

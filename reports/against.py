@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from fixtures.run_facts import META
-from reports.journal import ReportError
-from reports.plugin import Collector, _is_claim
+from circuit_claims.fixtures.run_record import META
+from circuit_claims.reports.journal import ReportError
+from circuit_claims.reports.plugin import Collector, _is_claim
 
 #: What a comparison is written as; `reports.compare_page` itself is imported only where there is something to compare.
 _WRITTEN = ("compare.html", "compare.md", "compare.json")
@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     given = config.getoption("against")
     base = None
     if given is not None:
-        from reports.compare import read
+        from circuit_claims.reports.compare import read
 
         try:
             base = read(config.invocation_params.dir / given)
@@ -96,7 +96,7 @@ class Against:
         rows = collector.sorted_rows() if collector is not None else []
         if self._base is None or not rows:
             return
-        from reports import compare
+        from circuit_claims.reports import compare
 
         whole = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         stopped = bool(session.shouldstop or session.shouldfail or not whole)
@@ -109,7 +109,7 @@ class Against:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                from reports.compare_page import write
+                from circuit_claims.reports.compare_page import write
 
                 self._page = write(self._found, collector.folder)
         except Exception as error:
@@ -124,7 +124,7 @@ class Against:
         if self._found is None:
             terminalreporter.write_line(f"no claim ran: nothing was held against {self._base.path}", yellow=True)
             return
-        from reports.compare_page import counts_line, lines
+        from circuit_claims.reports.compare_page import counts_line, lines
 
         if self._config.get_verbosity() < -1:
             terminalreporter.write_line(counts_line(self._found))
@@ -143,7 +143,7 @@ class Against:
         return self._config.pluginmanager.get_plugin("claims-collector")
 
     def _collected(self, ids: Sequence[str]) -> None:
-        from fixtures.claim_ids import claim_id_of
+        from circuit_claims.verdicts.claim_ids import claim_id_of
 
         self._chapters |= {_chapter(claim) for claim in map(claim_id_of, ids) if claim}
 

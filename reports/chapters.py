@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from reports import wording
+from circuit_claims.reports import wording
 
 #: What the folders are about. A folder that stands not here goes by its name.
 TITLES = {

@@ -24,9 +24,19 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from fixtures.rows import HOLDS, INCONCLUSIVE, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, UNTESTED, VERDICTS, plain
-from reports import journal, wording
-from reports.journal import ReportError
+from circuit_claims.reports import journal, wording
+from circuit_claims.reports.journal import ReportError
+from circuit_claims.verdicts.rows import (
+    HOLDS,
+    INCONCLUSIVE,
+    INVALID,
+    KNOWN_FALSE,
+    NOW_TRUE,
+    REFUTED,
+    UNTESTED,
+    VERDICTS,
+    plain,
+)
 
 FELL = "fell"
 NO_LONGER_RUNS = "no longer runs"

@@ -12,12 +12,12 @@ from typing import Any
 from markupsafe import Markup
 from rich.cells import cell_len
 
-from fixtures.rows import UNTESTED
-from reports import compare, wording
-from reports.compare import Change, Comparison
-from reports.document import css_class, document
-from reports.render import markdown_text
-from reports.terminal import shorten
+from circuit_claims.reports import compare, wording
+from circuit_claims.reports.compare import Change, Comparison
+from circuit_claims.reports.document import css_class, document
+from circuit_claims.reports.render import markdown_text
+from circuit_claims.reports.terminal import shorten
+from circuit_claims.verdicts.rows import UNTESTED
 
 #: What a comparison is written as.
 WRITTEN = ("compare.html", "compare.md", "compare.json")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports import wording
-from reports.wording import INSIDE, OUTSIDE, Reading
+from circuit_claims.reports import wording
+from circuit_claims.reports.wording import INSIDE, OUTSIDE, Reading
 
 
 @dataclass(frozen=True)

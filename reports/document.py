@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import wording
+from circuit_claims.reports import wording
 
 TEMPLATES = Path(__file__).parent / "templates"
 

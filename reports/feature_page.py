@@ -8,12 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from reports import figures, multiplicity, wording
-from reports.document import document
-from reports.features import Portrayed, feature_of, portrayed
-from reports.figures.canvas import finite
-from reports.figures.feature import percentage
-from reports.page import anchors_of, claim_of, figures_of
+from circuit_claims.reports import figures, multiplicity, wording
+from circuit_claims.reports.document import document
+from circuit_claims.reports.features import Portrayed, feature_of, portrayed
+from circuit_claims.reports.figures.canvas import finite
+from circuit_claims.reports.figures.feature import percentage
+from circuit_claims.reports.page import anchors_of, claim_of, figures_of
 
 #: What the page says of the SAE, by the keys of `Row.sae`.
 _FACTS = ("sae", "source", "sha256", "hook", "architecture", "features", "trained_on")

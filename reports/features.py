@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reports import wording
+from circuit_claims.reports import wording
 
 #: The page beside report.html.
 FILE = "features.html"

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from reports import wording
+from circuit_claims.reports import wording
 
 #: Made when a run begins, and removed when it ends; what it says is for people.
 FILE = ".claims.lock"

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fixtures.rows import plain
+from circuit_claims.verdicts.rows import plain
 
 
 class ReportError(Exception):

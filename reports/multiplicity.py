@@ -1,6 +1,7 @@
 """Many claims are tested in one run: how many of its verdicts to expect wrong, and which stand with all of them counted.
 
-Every verdict that rests on an interval is wrong with a probability of at most 5 % (`fixtures.expect`, all looks included), so
+Every verdict that rests on an interval is wrong with a probability of at most 5 % (`circuit_claims.verdicts.expect`, all looks
+included), so
 of M such verdicts 5 % of M are expected to be wrong at most: where every claim lies on its bound. Universal claims are not
 among them: a counterexample is one, and populations that were not tried have no error rate. Nor are exact rows: where all
 prompts (or weights) that a claim speaks of were measured, there is no sampling that could mislead.
@@ -17,8 +18,8 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any
 
-from fixtures.rows import HOLDS, INCONCLUSIVE, KNOWN_FALSE, NOW_TRUE, REFUTED
-from reports import wording
+from circuit_claims.reports import wording
+from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, KNOWN_FALSE, NOW_TRUE, REFUTED
 
 #: The probability with which a verdict may be wrong, and with which any of those that survive may be.
 ERROR = 0.05

@@ -7,11 +7,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from fixtures.rows import REFUTED, VERDICTS
-from reports import chapters, figures, multiplicity, wording
-from reports.contested import Dispute, disputes, set_up_of, value_of
-from reports.document import css_class, document
-from reports.features import FILE, is_portrait, portrayed
+from circuit_claims.reports import chapters, figures, multiplicity, wording
+from circuit_claims.reports.contested import Dispute, disputes, set_up_of, value_of
+from circuit_claims.reports.document import css_class, document
+from circuit_claims.reports.features import FILE, is_portrait, portrayed
+from circuit_claims.verdicts.rows import REFUTED, VERDICTS
 
 _LINK = re.compile(r"https://[^\s<>\"']+[^\s<>\"'.,;:)\]]|arXiv:(\d{4}\.\d{4,5}(?:v\d+)?)")
 

@@ -16,10 +16,10 @@ from uuid import uuid4
 
 import pytest
 
-from fixtures.rows import HOLDS, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, rows_of
-from fixtures.run_facts import META
-from reports import journal, terminal, wording
-from reports.folder_lock import FolderInUse, FolderLock
+from circuit_claims.fixtures.run_record import META
+from circuit_claims.reports import journal, terminal, wording
+from circuit_claims.reports.folder_lock import FolderInUse, FolderLock
+from circuit_claims.verdicts.rows import HOLDS, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, rows_of
 
 #: What a finished run writes beside its journal; features.html where there are portraits of features.
 RENDERED = ("report.html", "features.html", "report.md", "claims.csv", "claims.json")
@@ -118,7 +118,7 @@ class Collector:
             # Rendering brings in pandas and matplotlib: imported here, they cost nothing to a run without claims.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                from reports.render import render
+                from circuit_claims.reports.render import render
 
                 if not self._failure:
                     journal.append_meta(self._journal, meta, self._run)

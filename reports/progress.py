@@ -21,9 +21,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fixtures import forward_passes
-from reports.plugin import _is_claim
-from reports.wording import one_line
+from circuit_claims import forward_passes
+from circuit_claims.reports.plugin import _is_claim
+from circuit_claims.reports.wording import one_line
 
 #: Columns from which on there is room for a drawn bar beside the figures, and its own.
 _WIDE, _DRAWN = 100, 20

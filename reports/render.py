@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fixtures.rows import COLUMNS, plain
-from reports import chapters, multiplicity, wording
-from reports.contested import Dispute, disputes, set_up_of
-from reports.feature_page import feature_page
-from reports.features import FILE
-from reports.page import page
+from circuit_claims.reports import chapters, multiplicity, wording
+from circuit_claims.reports.contested import Dispute, disputes, set_up_of
+from circuit_claims.reports.feature_page import feature_page
+from circuit_claims.reports.features import FILE
+from circuit_claims.reports.page import page
+from circuit_claims.verdicts.rows import COLUMNS, plain
 
 _MARKDOWN = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<|`*_[]~\\$"})
 

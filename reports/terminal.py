@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from fixtures.rows import HOLDS, KNOWN_FALSE
-from reports import chapters, multiplicity, wording
+from circuit_claims.reports import chapters, multiplicity, wording
+from circuit_claims.verdicts.rows import HOLDS, KNOWN_FALSE
 
 _HEADINGS = ("claim", "expected", "observed", "n")
 _GAP = "  "

@@ -10,8 +10,17 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from fixtures.basis import as_measured
-from fixtures.rows import HOLDS, INCONCLUSIVE, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, UNTESTED, VERDICTS
+from circuit_claims.verdicts.basis import as_measured
+from circuit_claims.verdicts.rows import (
+    HOLDS,
+    INCONCLUSIVE,
+    INVALID,
+    KNOWN_FALSE,
+    NOW_TRUE,
+    REFUTED,
+    UNTESTED,
+    VERDICTS,
+)
 
 NOTHING = "—"
 EXACT = "exact"

@@ -10,11 +10,11 @@ import torch
 import transformer_lens.model_bridge  # noqa: F401
 from transformers import GPT2LMHeadModel  # noqa: F401
 
-from fixtures.interventions.transformer import Transformer
-from fixtures.subjects import Settings, Subject, prepare
-from tests.claim_projects import project, same_profile  # noqa: F401 - fixtures for every test of claims
-from tests.hub_caches import cache, network  # noqa: F401 - fixtures
-from tests.tiny_models import save_tiny_card, save_tiny_gpt2
+from circuit_claims.engine.decoder.transformer import Transformer
+from circuit_claims.subjects.subject import Settings, Subject, prepare
+from tests.support.claim_projects import project, same_profile  # noqa: F401 - fixtures for every test of claims
+from tests.support.hub_caches import cache, network  # noqa: F401 - fixtures
+from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
 
 LAYERS, HEADS, WIDTH = 3, 4, 32
 

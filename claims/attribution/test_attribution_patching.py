@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.measures.agreement import published_correlation, published_difference
-from fixtures.prompts.published import DEMO, DEMO_CORRUPTED
+from circuit_claims.measure.agreement import published_correlation, published_difference
+from circuit_claims.prompts.published import DEMO, DEMO_CORRUPTED
 
 pytestmark = pytest.mark.section("2.3")
 

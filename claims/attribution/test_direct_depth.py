@@ -5,8 +5,15 @@ The final layer norm's scale is frozen at the run's own everywhere, so that atte
 
 import pytest
 
-from fixtures.measures.direct import ATTENTION, MLP, highest_layer, larger_inside, largest_layer, lowest_layer
-from fixtures.prompts.published import DEMO
+from circuit_claims.prompts.published import DEMO
+from circuit_claims.tasks.operations.direct_statistics import (
+    ATTENTION,
+    MLP,
+    highest_layer,
+    larger_inside,
+    largest_layer,
+    lowest_layer,
+)
 
 pytestmark = pytest.mark.section("1.1")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.heads import Head
-from fixtures.prompts.published import DEMO
+from circuit_claims.heads import Head
+from circuit_claims.prompts.published import DEMO
 
 pytestmark = pytest.mark.section("1.2")
 

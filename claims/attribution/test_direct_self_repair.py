@@ -2,9 +2,9 @@
 
 import pytest
 
-from fixtures.floors import MOST, at_most
-from fixtures.heads import Head
-from fixtures.prompts.published import DEMO
+from circuit_claims.cards.floors import MOST, at_most
+from circuit_claims.heads import Head
+from circuit_claims.prompts.published import DEMO
 
 pytestmark = pytest.mark.section("1.3")
 

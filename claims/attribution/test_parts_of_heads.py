@@ -2,9 +2,9 @@
 
 import pytest
 
-from fixtures.floors import LITTLE, MOST, at_least, at_most
-from fixtures.measures.sweep import brightest, least_lead
-from fixtures.prompts.published import DEMO, DEMO_CORRUPTED
+from circuit_claims.cards.floors import LITTLE, MOST, at_least, at_most
+from circuit_claims.measure.grid_statistics import brightest, least_lead
+from circuit_claims.prompts.published import DEMO, DEMO_CORRUPTED
 
 pytestmark = pytest.mark.section("2.2.2")
 

@@ -5,7 +5,8 @@ What the paper measures is GPT-2 XL and GPT-J, and of GPT-2 small we know no pub
 
 import pytest
 
-from fixtures.measures.tracing import (
+from circuit_claims.prompts.facts import RELATIONS
+from circuit_claims.tasks.operations.tracing_statistics import (
     agreement,
     early_site,
     handover,
@@ -14,7 +15,6 @@ from fixtures.measures.tracing import (
     mlps_over_attention,
     peak_of_the_mlps,
 )
-from fixtures.prompts.facts import RELATIONS
 
 pytestmark = pytest.mark.section("3")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.prompts.published_facts import OXYGEN
+from circuit_claims.prompts.published_facts import OXYGEN
 
 pytestmark = pytest.mark.section("1")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.floors import NEXT_TO_NOTHING, at_most
+from circuit_claims.cards.floors import NEXT_TO_NOTHING, at_most
 
 pytestmark = pytest.mark.section("2")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.heads import Head
-from fixtures.prompts.published_texts import ABSTRACT, DESCRIPTION, DETECTOR, GREETING
+from circuit_claims.heads import Head
+from circuit_claims.prompts.published_texts import ABSTRACT, DESCRIPTION, DETECTOR, GREETING
 
 pytestmark = pytest.mark.section("6")
 
@@ -25,7 +25,7 @@ def test_the_head_detector_gives_every_head_its_published_score(published_text, 
     """What the head detector finds of previous-token attention in every head is what was published, to the third digit."""
     import numpy as np
 
-    from fixtures.measures.sweep import largest_difference
+    from circuit_claims.measure.grid_statistics import largest_difference
 
     table = card.table("detected previous token")
     detected = published_text(DETECTOR).detected("previous token", published=table)
@@ -36,7 +36,7 @@ def test_the_head_detector_gives_every_head_its_published_score(published_text, 
 @pytest.mark.each_row("detected previous token without BOS")
 def test_without_bos_and_itself_a_head_has_its_published_score(published_text, card, expect, row):
     """With attention to BOS and to the token itself left out, the head detector gives {row} the published score."""
-    from fixtures.measures.sweep import at_head
+    from circuit_claims.measure.grid_statistics import at_head
 
     published = card.table("detected previous token without BOS")[row, "score"]
     detected = published_text(DETECTOR).detected("previous token", exclude_bos=True, exclude_current=True)

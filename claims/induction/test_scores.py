@@ -7,8 +7,8 @@ table, where more than one in a hundred pairs of such draws are as far apart.
 
 import pytest
 
-from fixtures.floors import MOST, at_least
-from fixtures.heads import Head
+from circuit_claims.cards.floors import MOST, at_least
+from circuit_claims.heads import Head
 
 pytestmark = pytest.mark.section("1")
 
@@ -43,7 +43,7 @@ def test_each_strong_induction_head_attends_to_what_came_after(induction, card, 
 
 def test_after_the_strong_induction_heads_there_is_a_gap(induction, card, expect):
     """On random tokens said twice, no other head comes near the strong induction heads."""
-    from fixtures.measures.sweep import highest_besides
+    from circuit_claims.measure.grid_statistics import highest_besides
 
     story, strong, bound = induction.as_drawn_by(MAIN), card.heads("strong induction"), card["next induction score"]
     high_themselves = story.excess(strong, "induction diagonal", float(card["strong induction score"]))

@@ -2,8 +2,15 @@
 
 import pytest
 
-from fixtures.floors import MOST, NEXT_TO_NOTHING, at_least, at_most
-from fixtures.measures.signals import POSITIONS, TOKENS, fit_error, position_coefficient, signal, token_coefficient
+from circuit_claims.cards.floors import MOST, NEXT_TO_NOTHING, at_least, at_most
+from circuit_claims.tasks.ioi.signals import (
+    POSITIONS,
+    TOKENS,
+    fit_error,
+    position_coefficient,
+    signal,
+    token_coefficient,
+)
 
 pytestmark = pytest.mark.section("3.2")
 

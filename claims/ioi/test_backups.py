@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.measures.sweep import size_at_head
+from circuit_claims.measure.grid_statistics import size_at_head
 
 pytestmark = pytest.mark.section("3.4")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.floors import NEARLY_EVERY, at_least
+from circuit_claims.cards.floors import NEARLY_EVERY, at_least
 
 pytestmark = pytest.mark.section("2")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.floors import few
+from circuit_claims.cards.floors import few
 
 pytestmark = pytest.mark.section("3.3")
 

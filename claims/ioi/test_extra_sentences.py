@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.floors import RARELY, at_most
-from fixtures.prompts.templates import TWO_SENTENCE_TEMPLATES
+from circuit_claims.cards.floors import RARELY, at_most
+from circuit_claims.prompts.templates import TWO_SENTENCE_TEMPLATES
 
 pytestmark = pytest.mark.section("4.4")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.measures.faithfulness import of_template, overall, smallest_lead_of_BABA
-from fixtures.prompts.templates import ORDERS, TEMPLATES
+from circuit_claims.prompts.templates import ORDERS, TEMPLATES
+from circuit_claims.tasks.ioi.faithfulness_statistics import of_template, overall, smallest_lead_of_BABA
 
 pytestmark = pytest.mark.section("4.1")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.floors import GOOD_PART, at_least, few
-from fixtures.measures.sweep import earliest_layer_of_the_brightest, mean_over_heads, near_zero_share
+from circuit_claims.cards.floors import GOOD_PART, at_least, few
+from circuit_claims.measure.grid_statistics import earliest_layer_of_the_brightest, mean_over_heads, near_zero_share
 
 pytestmark = pytest.mark.section("3.1")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.measures.sweep import mean_over_heads
+from circuit_claims.measure.grid_statistics import mean_over_heads
 
 pytestmark = pytest.mark.section("3.1.1")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.prompts.published import DEMO, DEMO_CORRUPTED, MILK
+from circuit_claims.prompts.published import DEMO, DEMO_CORRUPTED, MILK
 
 pytestmark = pytest.mark.section("2.2")
 

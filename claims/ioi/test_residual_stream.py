@@ -2,8 +2,8 @@
 
 import pytest
 
-from fixtures.floors import NEARLY_WHOLE, at_least
-from fixtures.measures.sweep import cell, handover_layer
+from circuit_claims.cards.floors import NEARLY_WHOLE, at_least
+from circuit_claims.measure.grid_statistics import cell, handover_layer
 
 pytestmark = pytest.mark.section("3.0")
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 
-from fixtures.prompts.strategies import populations
+from circuit_claims.prompts.strategies import populations
 
 pytestmark = pytest.mark.section("2.1")
 

@@ -7,8 +7,8 @@ Nothing is sampled, so the numbers are exact.
 
 import pytest
 
-from fixtures.floors import FEW, at_most
-from fixtures.measures.sweep import lead_over_the_median
+from circuit_claims.cards.floors import FEW, at_most
+from circuit_claims.measure.grid_statistics import lead_over_the_median
 
 pytestmark = pytest.mark.section("2")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.heads import Head
+from circuit_claims.heads import Head
 
 pytestmark = pytest.mark.section("3")
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fixtures.measures.sweep import smallest_lead
-from fixtures.measures.years import smallest_step
-from fixtures.untested import Untested
+from circuit_claims.measure.grid_statistics import smallest_lead
+from circuit_claims.tasks.greater_than.statistics import smallest_step
+from circuit_claims.untested import Untested
 
 pytestmark = pytest.mark.section("5.1")
 

@@ -6,9 +6,9 @@ itself. Sentences that count show which circuit the model needs for it, with tho
 
 import pytest
 
-from fixtures.floors import LITTLE, at_most
-from fixtures.heads import Head
-from fixtures.measures.sweep import mean_over_heads
+from circuit_claims.cards.floors import LITTLE, at_most
+from circuit_claims.heads import Head
+from circuit_claims.measure.grid_statistics import mean_over_heads
 
 pytestmark = pytest.mark.section("3")
 

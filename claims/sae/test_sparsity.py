@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.floors import FEW, at_most
+from circuit_claims.cards.floors import FEW, at_most
 
 pytestmark = pytest.mark.section("1")
 

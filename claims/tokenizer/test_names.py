@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.prompts.names import NAMES, OBJECTS, PLACES
+from circuit_claims.prompts.words import NAMES, OBJECTS, PLACES
 
 SOURCE = "Wang et al. 2022, appendix E: names that are one token"
 WORDS = {"names": NAMES, "places": PLACES, "objects": OBJECTS}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fixtures.prompts.dataset import CORRUPTIONS
+from circuit_claims.prompts.ioi import CORRUPTIONS
 
 PAIRS = "Wang et al. 2022, section 2 and appendix E: p_IOI and its corruptions keep the template and change the names"
 

@@ -11,7 +11,7 @@ of no S-inhibition head; L7H3, L7H9 and L8H10 are read as much by the queries of
 
 import pytest
 
-from fixtures.heads import Edge, FamilyEdge
+from circuit_claims.heads import Edge, FamilyEdge
 
 pytestmark = pytest.mark.section("2")
 

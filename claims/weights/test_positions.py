@@ -9,7 +9,7 @@ better than with positions in random order. What tells these heads who stands be
 
 import pytest
 
-from fixtures.measures.sweep import latest_layer_of_the_brightest
+from circuit_claims.measure.grid_statistics import latest_layer_of_the_brightest
 
 pytestmark = pytest.mark.section("3")
 

@@ -1,4 +1,4 @@
-"""What the report draws: figures of the kinds that rows bring (see `fixtures.rows.Row.figure`), and strips in a claim's line.
+"""What the report draws: figures of the kinds that rows bring (`verdicts.rows.Row.figure`), and strips in a claim's line.
 
 All are SVG to be set inside an HTML page: text stays text, ids are unique to the figure, nothing is fetched, and equal
 input gives equal bytes. Ink is `currentColor`, so that a figure follows the page into dark mode. Every figure says itself in a
@@ -10,17 +10,17 @@ A kind is a class with `read` (from the row's figure, checked), `draw` (an SVG f
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from reports import wording
-from reports.figures.attention import Attention
-from reports.figures.canvas import inline
-from reports.figures.curves import Curves
-from reports.figures.distribution import Distribution
-from reports.figures.feature import Feature
-from reports.figures.heatmap import Heatmap
-from reports.figures.histogram import Histogram
-from reports.figures.panels import Panels
-from reports.figures.scatter import Scatter
-from reports.figures.strip import on_scale, strip
+from circuit_claims.reports import wording
+from circuit_claims.reports.figures.attention import Attention
+from circuit_claims.reports.figures.canvas import inline
+from circuit_claims.reports.figures.curves import Curves
+from circuit_claims.reports.figures.distribution import Distribution
+from circuit_claims.reports.figures.feature import Feature
+from circuit_claims.reports.figures.heatmap import Heatmap
+from circuit_claims.reports.figures.histogram import Histogram
+from circuit_claims.reports.figures.panels import Panels
+from circuit_claims.reports.figures.scatter import Scatter
+from circuit_claims.reports.figures.strip import on_scale, strip
 
 __all__ = ["KINDS", "Drawing", "draw", "on_scale", "strip"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from reports import wording
-from reports.figures.canvas import INK, finite, listed, short, text_of, visible_token
+from circuit_claims.reports import wording
+from circuit_claims.reports.figures.canvas import INK, finite, listed, short, text_of, visible_token
 
 #: In the drawing's own units, which a page shows as large as its own text or a little smaller.
 _WIDTH, _LINE, _BOX, _LETTER, _LEAST = 640.0, 38.0, 20.0, 7.3, 26.0

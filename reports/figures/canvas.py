@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from reports import wording
+from circuit_claims.reports import wording
 
 #: Colours that no map contains mark what shall become currentColor, and the page's colour for the expected range.
 INK, BAND = "#010203", "#010204"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from reports.figures.canvas import (
+from circuit_claims.reports.figures.canvas import (
     INK,
     LETTER,
     PALETTE,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from reports.figures.canvas import BAND, INK, Paper, drawing, finite, short, svg_of, text_of
+from circuit_claims.reports.figures.canvas import BAND, INK, Paper, drawing, finite, short, svg_of, text_of
 
 _MOST_BARS = 40
 #: A value further from the quartiles than this many interquartile ranges would squeeze all others into one bar.

@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from reports import wording
-from reports.figures.canvas import finite, listed, short, text_of, visible_token
-from reports.figures.histogram import Histogram
+from circuit_claims.reports import wording
+from circuit_claims.reports.figures.canvas import finite, listed, short, text_of, visible_token
+from circuit_claims.reports.figures.histogram import Histogram
 
 #: The strongest shade: text in the page's ink can be read on it, in light and in dark.
 _DEEPEST = 0.6
@@ -53,7 +53,7 @@ class Context:
 @dataclass(frozen=True)
 class Feature:
     """{"feature", "meaning", "threshold", "text", "rows", "tokens", "density", "histogram", "contexts", "raised", "lowered"},
-    read and checked; what they are, `fixtures.sae_portraits.portrait` says.
+    read and checked; what they are, `circuit_claims.sae.dashboards.portrait` says.
     """
 
     number: int

@@ -11,8 +11,8 @@ from html import escape
 from textwrap import wrap
 from typing import Any
 
-from reports import wording
-from reports.figures.canvas import (
+from circuit_claims.reports import wording
+from circuit_claims.reports.figures.canvas import (
     INK,
     LETTER,
     Frame,

@@ -6,7 +6,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from reports.figures.canvas import INK, PALETTE, Paper, drawing, finite, listed, short, svg_of, text_of
+from circuit_claims.reports.figures.canvas import INK, PALETTE, Paper, drawing, finite, listed, short, svg_of, text_of
 
 #: Of the axes, in inches.
 _WIDTH, _HEIGHT = 4.5, 1.7

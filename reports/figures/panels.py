@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from reports import wording
-from reports.figures.canvas import INK, PALETTE, Paper, drawing, finite, listed, short, svg_of, text_of
-from reports.figures.curves import Curve
+from circuit_claims.reports import wording
+from circuit_claims.reports.figures.canvas import INK, PALETTE, Paper, drawing, finite, listed, short, svg_of, text_of
+from circuit_claims.reports.figures.curves import Curve
 
 _MOST = 6
 #: Of each axes, in inches.

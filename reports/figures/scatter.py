@@ -6,8 +6,19 @@ from functools import lru_cache
 from html import escape
 from typing import Any
 
-from reports import wording
-from reports.figures.canvas import INK, Frame, Paper, drawing, finite, listed, put_into, short, svg_of, text_of
+from circuit_claims.reports import wording
+from circuit_claims.reports.figures.canvas import (
+    INK,
+    Frame,
+    Paper,
+    drawing,
+    finite,
+    listed,
+    put_into,
+    short,
+    svg_of,
+    text_of,
+)
 
 #: How many of the outermost points are labelled, where their labels find room.
 _LABELLED = 12

@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from reports import wording
+from circuit_claims.reports import wording
 
 _WIDTH, _HEIGHT = 168, 22
 #: Room below for the numbers at the ends of the expected range.

@@ -1,0 +1,266 @@
+"""One layer of many interventions on one run, at the positions that they reach.
+
+What is under way goes through whole; what enters inside the layer starts from the run's own activations there, so that an
+intervention on one head pays neither for the queries, keys and values of its layer nor for the positions it does not touch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from circuit_claims.engine.decoder.transformer import ROWS, Run, Transformer
+from circuit_claims.engine.edits import HEAD_SITES, Edit, Site, set_activation
+from circuit_claims.heads import Head
+
+
+@dataclass(frozen=True)
+class BaseLayer:
+    """One layer of the run that is intervened on; what is inside is computed where it is asked for.
+
+    first: the first position of the cone; seen: the first whose output anybody will look at (END in the last layer).
+    """
+
+    model: Transformer
+    base: Run
+    layer: int
+    first: int
+    seen: int
+
+    @cached_property
+    def keys_and_values(self) -> tuple[Float[Tensor, "prompt pos head d_head"], Float[Tensor, "prompt pos head d_head"]]:
+        """Of all positions."""
+        return self.model.keys_and_values_of(self.base, self.layer)
+
+    @cached_property
+    def q(self) -> Float[Tensor, "prompt seen head d_head"]:
+        """Queries from `seen` on."""
+        return self.model.queries(self.layer, self.base.resid[self.layer, :, self.seen :])
+
+    @cached_property
+    def z(self) -> Float[Tensor, "prompt seen head d_head"]:
+        """Head outputs from `seen` on."""
+        k, v = self.keys_and_values
+        return (self.model.pattern(self.q, k, self.seen) @ v.transpose(1, 2)).transpose(1, 2)
+
+    @cached_property
+    def mid(self) -> Float[Tensor, "prompt seen d_model"]:
+        """The stream between attention and MLP, from `seen` on."""
+        return self.base.resid[self.layer, :, self.seen :] + self.model.attn_out(self.layer, self.z)
+
+    @property
+    def post(self) -> Float[Tensor, "prompt seen d_model"]:
+        """The stream after the layer, from `seen` on."""
+        return self.base.resid[self.layer + 1, :, self.seen :]
+
+
+def through(
+    here: BaseLayer,
+    rows: Float[Tensor, "row prompt cone d_model"],
+    edits: Sequence[Sequence[Edit]],
+    changed: Int[Tensor, "row prompt k"] | None = None,
+) -> Tensor:
+    """Take interventions through the layer; `edits[row]` are each one's edits in it.
+
+    rows: the stream before the layer, from `first` on; changed in place. changed: the only positions at which it is not the
+    base's own, where they are few: queries, keys and values are computed there alone. Returns the stream after the layer, from
+    `seen` on.
+    """
+    model, layer, ahead = here.model, here.layer, here.seen - here.first
+    result = rows if not ahead else rows.new_empty(*rows.shape[:2], rows.shape[2] - ahead, rows.shape[3])
+    step = max(1, ROWS // (rows.shape[1] * rows.shape[2]))
+    for at in range(0, len(rows), step):
+        part, here_edits = rows[at : at + step], edits[at : at + step]
+        _apply(part, "resid_pre", here_edits, here.first)
+        after = part[:, :, ahead:].contiguous() if ahead else part
+        if changed is not None:
+            q, k, v = _few_inputs(here, part, changed[at : at + step])
+        elif ahead:
+            q, (k, v) = model.queries(layer, after), model.keys_and_values(layer, part)
+        else:
+            q, k, v = model.qkv(layer, part)
+        for site, tensor, first in (("q", q, here.seen), ("k", k, here.first), ("v", v, here.first)):
+            _apply(tensor, site, here_edits, first)
+        z = _attend(here, q, k, v, here_edits)
+        _apply(z, "z", here_edits, here.seen)
+        _write(here, after, z, here_edits)
+        if ahead:
+            result[at : at + step] = after
+    return result
+
+
+def _few_inputs(
+    here: BaseLayer, part: Float[Tensor, "row prompt cone d_model"], changed: Int[Tensor, "row prompt k"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries from `seen` on, keys and values from `first` on: the base's own but at a few positions of each prompt."""
+    rows, prompts = (torch.arange(n, device=part.device) for n in part.shape[:2])
+    where = (rows[:, None, None], prompts[:, None], changed - here.first)
+    new_q, new_k, new_v = here.model.qkv(here.layer, part[where])
+    k, v = (old[:, here.first :].expand(len(part), -1, -1, -1, -1).clone() for old in here.keys_and_values)
+    k[where], v[where] = new_k, new_v
+    if here.seen > here.first:
+        return here.model.queries(here.layer, part[:, :, here.seen - here.first :]), k, v
+    q = here.q.expand(len(part), -1, -1, -1, -1).clone()
+    q[where] = new_q
+    return q, k, v
+
+
+def _write(here: BaseLayer, stream: Tensor, z: Tensor, edits: Sequence[Sequence[Edit]]) -> None:
+    """Add the attention's output and the MLP's to the stream, in place, with what is set on the way."""
+    sites = {edit.site for row in edits for edit in row}
+    before = stream.clone() if "attn_out" in sites else None
+    here.model.add_attn_out_(here.layer, stream, z)
+    if before is not None:
+        # What the layer wrote is changed, and the stream gets the change.
+        out = stream - before
+        _apply(out, "attn_out", edits, here.seen)
+        torch.add(before, out, out=stream)
+    _apply(stream, "resid_mid", edits, here.seen)
+    before = stream.clone() if "mlp_out" in sites else None
+    here.model.add_mlp_out_(here.layer, stream)
+    if before is not None:
+        out = stream - before
+        _apply(out, "mlp_out", edits, here.seen)
+        torch.add(before, out, out=stream)
+    _apply(stream, "resid_post", edits, here.seen)
+
+
+def _apply(tensor: Tensor, site: Site, edits: Sequence[Sequence[Edit]], first: int) -> None:
+    for row, its in enumerate(edits):
+        for edit in its:
+            if edit.site == site:
+                set_activation(tensor[row], edit, first)
+
+
+def _attend(here: BaseLayer, q: Tensor, k: Tensor, v: Tensor, edits: Sequence[Sequence[Edit]]) -> Tensor:
+    """z from the interventions' own queries, keys and values, and the untouched run's keys and values before the cone."""
+    rows, n_prompts, width, n_heads, d_head = q.shape
+    first, length = here.first, here.first + k.shape[2]
+    patterns = any(edit.site == "pattern" for its in edits for edit in its)
+    old_k, old_v = (part[:, :first] for part in here.keys_and_values) if first else (None, None)
+    # The fused kernel wants all keys side by side: worth the copy unless nearly all of them are old, and common to all rows.
+    if not patterns and first <= k.shape[2] and length > 1:
+        if first:
+            k, v = (torch.cat([old.expand(rows, *old.shape), new], 2) for old, new in ((old_k, k), (old_v, v)))
+        mask = None
+        if width > 1 and here.seen:
+            mask = q.new_zeros(width, length).masked_fill(here.model.future(width, length, here.seen), -torch.inf)
+        q, k, v = (part.flatten(0, 1).transpose(1, 2) for part in (q, k, v))
+        z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=width > 1 and not here.seen)
+        return z.transpose(1, 2).reshape(rows, n_prompts, width, n_heads, d_head)
+    queries = q.transpose(2, 3)  # [row, prompt, head, query, d_head]
+    scores = torch.empty(rows, n_prompts, n_heads, width, length, dtype=q.dtype, device=q.device)
+    if k.shape[2] == 1:
+        scores[..., first:] = (q * k).sum(-1)[:, :, :, :, None].transpose(2, 3)
+    else:
+        scores[..., first:] = queries @ k.permute(0, 1, 3, 4, 2)
+    if first:
+        # One matrix product a prompt and head serves the queries of all interventions: the old keys are common to them.
+        shared = queries.permute(1, 2, 0, 3, 4).reshape(n_prompts, n_heads, rows * width, d_head)
+        old = (shared @ old_k.permute(0, 2, 3, 1)).view(n_prompts, n_heads, rows, width, first)
+        scores[..., :first] = old.permute(2, 0, 1, 3, 4)
+    scores = scores.div_(d_head**0.5)
+    if width > 1:
+        scores.masked_fill_(here.model.future(width, length, here.seen), -torch.inf)
+    pattern = scores.softmax(-1)
+    if patterns:
+        _apply(pattern.transpose(2, 3), "pattern", edits, here.seen)  # a view with positions before heads, as everywhere else
+    z = pattern[..., first:] * v.transpose(2, 3) if v.shape[2] == 1 else pattern[..., first:] @ v.transpose(2, 3)
+    if first:
+        weights = pattern[..., :first].permute(1, 2, 0, 3, 4).reshape(n_prompts, n_heads, rows * width, first)
+        z = z + (weights @ old_v.transpose(1, 2)).view(n_prompts, n_heads, rows, width, d_head).permute(2, 0, 1, 3, 4)
+    return z.transpose(2, 3)
+
+
+def head_touched(edits: Sequence[Edit]) -> Head | None:
+    """The one head whose inside these edits of one layer set, where it is one head and nothing else."""
+    heads = {edit.head if edit.site in HEAD_SITES else None for edit in edits}
+    return Head(edits[0].layer, next(iter(heads))) if len(heads) == 1 and None not in heads else None
+
+
+def enter_at_heads(here: BaseLayer, edits: Sequence[Sequence[Edit]]) -> Float[Tensor, "row prompt seen d_model"]:
+    """The stream after the layer for interventions that enter it inside one head each.
+
+    Everything but that head's output is the base's own. Where only queries, patterns or outputs at some positions are set, the
+    rest of the positions leave the layer as the base does, and only the changed ones go through the MLP.
+    """
+    out = here.post.expand(len(edits), *here.post.shape).clone()
+    groups: dict[tuple[bool, int | None], list[int]] = {}
+    for row, its in enumerate(edits):
+        groups.setdefault((all(edit.site == "z" for edit in its), _columns(here, its)), []).append(row)
+    for (only_z, columns), rows in groups.items():
+        size = max(1, ROWS // (out.shape[1] * (columns or out.shape[2])))
+        for at in range(0, len(rows), size):
+            some = rows[at : at + size]
+            _enter(here, out, some, [edits[row] for row in some], only_z=only_z, narrow=columns is not None)
+    return out
+
+
+def _enter(
+    here: BaseLayer, out: Tensor, rows: Sequence[int], edits: Sequence[Sequence[Edit]], *, only_z: bool, narrow: bool
+) -> None:
+    model, layer = here.model, here.layer
+    heads = torch.tensor([its[0].head for its in edits], device=out.device)
+    old_z = here.z[:, :, heads].permute(2, 0, 1, 3)  # [row, prompt, seen, d_head]
+    z = old_z.clone() if only_z else _one_head_each(here, heads, edits)
+    for row, its in enumerate(edits):
+        for edit in its:
+            if edit.site == "z":
+                set_activation(z[row], edit, here.seen, one_head=True)
+    change, mid = z - old_z, here.mid.expand(len(rows), *here.mid.shape)
+    index = None
+    if narrow:
+        where = torch.stack([its[0].positions for its in edits]) - here.seen  # [row, prompt, k]
+        index = (
+            torch.arange(len(rows), device=out.device)[:, None, None],
+            torch.arange(out.shape[1], device=out.device)[:, None],
+        )
+        index = (*index, where)
+        change, mid = change[index], mid[index]
+    W_O = model.blocks[layer].W_O.view(model.n_heads, model.d_head, model.d_model)[heads]
+    stream = torch.baddbmm(mid.flatten(1, 2), change.flatten(1, 2), W_O).view(mid.shape)
+    model.add_mlp_out_(layer, stream)
+    numbers = torch.tensor(list(rows), device=out.device)
+    if index is None:
+        out[numbers] = stream
+    else:
+        out[numbers[:, None, None], index[1], index[2]] = stream
+
+
+def few_positions(edits: Sequence[Edit]) -> Int[Tensor, "prompt k"] | None:
+    """The only positions at which the stream differs from the base's after edits of one layer, the first that they are in.
+
+    None where these may be many: keys and values are seen by all later queries.
+    """
+    first = edits[0].positions
+    few = all(edit.site not in ("k", "v", "attn_out", "resid_mid") and edit.positions is first for edit in edits)
+    return first if few else None
+
+
+def _columns(here: BaseLayer, edits: Sequence[Edit]) -> int | None:
+    """How many positions a prompt one intervention on a head changes in this layer, where they are few."""
+    few = few_positions(edits)
+    # In the last layer only END is looked at, and edits at other positions fall away.
+    return few.shape[1] if few is not None and here.seen == here.first else None
+
+
+def _one_head_each(here: BaseLayer, heads: Int[Tensor, " row"], edits: Sequence[Sequence[Edit]]) -> Tensor:
+    """z of one head for each intervention, from its queries, keys, values and pattern as they are set."""
+    k, v = (part[:, :, heads].permute(2, 0, 1, 3).contiguous() for part in here.keys_and_values)
+    q = here.q[:, :, heads].permute(2, 0, 1, 3).contiguous()
+    for row, its in enumerate(edits):
+        for edit in its:
+            if edit.site in ("q", "k", "v"):
+                tensor, first = {"q": (q, here.seen), "k": (k, 0), "v": (v, 0)}[edit.site]
+                set_activation(tensor[row], edit, first, one_head=True)
+    scores = q @ k.transpose(-1, -2) / here.model.d_head**0.5
+    pattern = scores.masked_fill_(here.model.future(q.shape[2], k.shape[2], here.seen), -torch.inf).softmax(-1)
+    for row, its in enumerate(edits):
+        for edit in its:
+            if edit.site == "pattern":
+                set_activation(pattern[row], edit, here.seen, one_head=True)
+    return pattern @ v

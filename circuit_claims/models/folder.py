@@ -1,0 +1,71 @@
+"""A model's folder with its files, checked before anything is loaded."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from circuit_claims.embedded import embedded
+from circuit_claims.models.checkpoint import (
+    INDEX,
+    SINGLE,
+    headers,
+    refuse_adapter,
+    refuse_codes,
+    refuse_quantised,
+    weight_files,
+)
+from circuit_claims.models.subject_error import SubjectError
+
+EMBEDDED = {"mini": embedded("models", "mini")}
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder in Hugging Face's layout whose files have been looked at.
+
+    name: how the user called it; source: where it came from, for the report; weights: the files that are loaded, and no others;
+    n_parameters: as their headers say.
+    """
+
+    name: str
+    path: Path
+    source: str
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+    n_parameters: int
+
+    def sha256(self) -> str:
+        """The checksum of the weight files that are loaded, in the order of their names."""
+        digest = hashlib.sha256()
+        for path in self.weights:
+            with path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def inspect_folder(name: str, path: Path, source: str) -> ModelFolder:
+    """The folder of a model, its files looked at.
+
+    Raises SubjectError where its files are not what they should be.
+    """
+    refuse_adapter(path)
+    config_path = path / "config.json"
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SubjectError(f"{path} has no config.json: name a folder that `model.save_pretrained(...)` has written") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SubjectError(f"{config_path} cannot be read as JSON ({error}): restore the file") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise SubjectError(f"{config_path} names no model_type: restore the file that `model.save_pretrained(...)` wrote")
+    refuse_quantised(path, config)
+    # Attention weights by themselves may have any name; who loads a model asks `weight_files` again (`prepare`).
+    others = tuple(sorted(path.glob("*.safetensors")))
+    named = config.get("transformers_weights") or (path / SINGLE).exists() or (path / INDEX).exists()
+    weights = weight_files(path, config) if named or not others else others
+    tensors = headers(weights)
+    refuse_codes(path, tensors)
+    return ModelFolder(name, path, source, config, weights, sum(tensor.size for tensor in tensors.values()))

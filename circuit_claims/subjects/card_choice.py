@@ -1,0 +1,42 @@
+"""Which card goes with which subject."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+from circuit_claims.cards.card import Card, card_for_model, find_card
+from circuit_claims.controls.names import modelled_on
+from circuit_claims.models.hub import ALIASES
+
+
+def no_card_goes_with(subject: str) -> str:
+    """What is to be done about a model that has no card, in one sentence."""
+    name = shlex.quote(subject)
+    return (
+        f"no card goes with {subject!r}: find its own with `make discover SUBJECT={name}` or "
+        f"`python -m circuit_claims.discovery --subject {name}`, or say whose circuit it should have, such as --card gpt2-small"
+    )
+
+
+def card_for(subject: str, card: str | None) -> Card | None:
+    """The card that was named, or the one of that model.
+
+    A folder need not be called exactly like a model: `my-gpt2-small-8bit` takes the card of gpt2-small. A model that is
+    written by code takes the card of the one it is modelled on. None where none fits.
+
+    Raises CardError where the named card cannot be read.
+    """
+    if card:
+        return find_card(card)
+    subject = modelled_on(subject)
+    exact = card_for_model(ALIASES.get(subject, subject)) or card_for_model(subject)
+    if exact is not None:
+        return exact
+    parts = re.split(r"[-_. ]", Path(os.path.expanduser(subject)).resolve().name)
+    for width in range(len(parts), 0, -1):
+        for first in range(len(parts) - width + 1):
+            found = card_for_model("-".join(parts[first : first + width]))
+            if found is not None:
+                return found
+    return None

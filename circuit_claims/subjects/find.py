@@ -1,0 +1,52 @@
+"""From a subject's name to a checked folder with its files, before anything is loaded.
+
+Every way in which a name can be wrong ends here, in one sentence, before a claim runs: `SubjectError`.
+"""
+
+import re
+from pathlib import Path
+
+from circuit_claims.controls.names import control_folder, is_control
+from circuit_claims.models.folder import EMBEDDED, ModelFolder, inspect_folder
+from circuit_claims.models.hub import ALIASES, cached, download, whole
+from circuit_claims.models.subject_error import SubjectError
+
+
+def choose(name: str) -> tuple[str, str]:
+    """What `auto` means here: (subject, remark for the header). Any other name stays as it is."""
+    if name != "auto":
+        return name, ""
+    if cached("gpt2") is not None:
+        return "gpt2", "found in the local cache; --subject mini takes the embedded model"
+    return "mini", "embedded; --subject gpt2 downloads GPT-2 small once (0.5 GB)"
+
+
+def find_folder(name: str) -> ModelFolder:
+    """The folder of a subject: embedded, written by code, local, in the hub's local cache, or downloaded into it once.
+
+    Raises SubjectError where there is none, or where its files are not what they should be.
+    """
+    if name in EMBEDDED:
+        return inspect_folder(name, EMBEDDED[name], "embedded in this project")
+    if is_control(name):
+        return inspect_folder(name, *control_folder(name, find_folder))
+    try:
+        path = Path(name).expanduser()
+        there = path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, an unknown ~user, a NUL
+        why = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise SubjectError(f"{name[:80]!r} cannot be a folder ({why}): check the path or the hub id") from error
+    if there:
+        return inspect_folder(path.resolve().name, path, f"folder {path.resolve().name}")
+    if path.exists():
+        raise SubjectError(
+            f"{name} is a file, and a subject is a folder: name the folder that holds config.json and the weights"
+        )
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise SubjectError(f"there is no folder {name}: check the path, or name a hub model as owner/model")
+    hub_id = ALIASES.get(name, name)
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", hub_id):
+        raise SubjectError(
+            f"{name!r} is neither a folder nor a hub id: name mini, planted, gpt2, owner/model, or an existing folder"
+        )
+    return inspect_folder(name, cached(name) or whole(download(hub_id), hub_id), f"hub {hub_id}")

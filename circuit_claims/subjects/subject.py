@@ -1,0 +1,259 @@
+"""The model under test: found, checked, loaded, and described.
+
+Two steps, so that what is wrong is said before a claim runs and what is slow is done once: `prepare` looks at files, tokenizer,
+names, card and memory; `load` boots the model.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import psutil
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from circuit_claims.cards.card import Card, CardError
+from circuit_claims.engine.decoder.transformer import MEMORY_CAP, Run, Transformer, UnsupportedArchitecture
+from circuit_claims.engine.hooked.decoder import HookedDecoder
+from circuit_claims.models.checkpoint import BUFFERS, headers, some_of, weight_files
+from circuit_claims.models.folder import ModelFolder
+from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
+from circuit_claims.models.subject_error import SubjectError, first_line
+from circuit_claims.prompts.templates import longest_text
+from circuit_claims.subjects.card_choice import card_for, no_card_goes_with
+from circuit_claims.subjects.faithful_boot import boot, context_of, load_config, make_empty
+from circuit_claims.subjects.find import find_folder
+from circuit_claims.subjects.run_cache import RunCache
+from circuit_claims.subjects.tokenizer import load_tokenizer, names_for
+from circuit_claims.time_spent import spent_on
+from circuit_claims.untested import Untested
+
+#: What `check_against` allows between our forward pass and the bridge's, in log-probability, by dtype.
+AGREEMENT = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.5, torch.float16: 0.1}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says of the subject."""
+
+    name: str
+    card: str | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    mode: str = "processed"
+    prepend_bos: bool = False
+    names_file: str | None = None
+    drop_names: bool = False
+    max_memory: int = MEMORY_CAP
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A subject whose files are in order, not yet loaded."""
+
+    settings: Settings
+    folder: ModelFolder
+    card: Card
+    tokenizer: Any
+    names: tuple[str, ...]
+    device: torch.device
+    dtype: torch.dtype
+
+
+@spent_on("looking at the subject's files")
+def prepare(settings: Settings, card: Card | None = None) -> Prepared:
+    """Check everything that can be wrong with a subject.
+
+    card: one made by the caller (a subject whose card is yet to be found has none), in place of the one that goes with it.
+
+    Raises SubjectError, with one sentence for the user.
+    """
+    if sys.flags.optimize > 1:
+        raise SubjectError(
+            "transformers reads its own docstrings, which PYTHONOPTIMIZE=2 (or python -OO) takes away: set it to 1 or less"
+        )
+    device, dtype = _device(settings.device), getattr(torch, settings.dtype)
+    folder = find_folder(settings.name)
+    with nothing_installed_or_downloaded(folder.name):
+        return _prepared(settings, folder, card, device, dtype)
+
+
+def _prepared(settings: Settings, folder: ModelFolder, card: Card | None, device: torch.device, dtype: torch.dtype) -> Prepared:
+    card = card or _card(settings, folder)
+    tokenizer = load_tokenizer(folder)
+    if settings.prepend_bos and tokenizer.bos_token_id is None:
+        raise SubjectError(f"the tokenizer of {folder.name} has no BOS token: run with --no-prepend-bos")
+    names = names_for(tokenizer, settings.names_file, drop_names=settings.drop_names)
+    _fits(folder, tokenizer, settings.prepend_bos)
+    _memory(folder, device, dtype)
+    return Prepared(settings, folder, card, tokenizer, names, device, dtype)
+
+
+class Subject:
+    """A loaded model with its tokenizer, its card and its provenance."""
+
+    @spent_on("loading the subject")
+    def __init__(self, prepared: Prepared) -> None:
+        """Boot the model.
+
+        Raises SubjectError where the weights do not fit the configuration, or where what runs is not the model that was loaded.
+        """
+        self.settings, self.card, self.tokenizer = prepared.settings, prepared.card, prepared.tokenizer
+        self.name, self.names = prepared.folder.name, prepared.names
+        self.device, self.dtype, self.mode = prepared.device, prepared.dtype, prepared.settings.mode
+        self.weights_sha256 = prepared.folder.sha256()
+        with nothing_installed_or_downloaded(self.name):
+            self.bridge, self._reference = boot(prepared.folder.path, self.tokenizer, self.device, self.dtype, self.mode)
+        self.runs = RunCache()
+
+    @cached_property
+    def _engine(self) -> Transformer | HookedDecoder | str:
+        """The fast path for GPT-2's family, hooks for the others; a sentence where neither is the model's own forward pass."""
+        tokens = torch.arange(2, 10, device=self.device)[None] % self.bridge.cfg.d_vocab
+        why = ""
+        for kind in (Transformer, HookedDecoder):
+            try:
+                # Weights are put side by side in plain tensors, whoever asks first: gradients cannot pass inference tensors.
+                with torch.inference_mode(False), torch.no_grad():
+                    engine = kind(self.bridge, self.settings.max_memory)
+                with torch.inference_mode():
+                    engine.check_against(self.bridge, tokens, AGREEMENT[self.dtype])
+                    logits = engine.logits(engine.run(self._reference.tokens).resid[-1])
+                if not self._reference.agrees(logits):
+                    off = self._reference.off(logits)
+                    raise UnsupportedArchitecture(f"it is not the model as loaded (off by {off:.2g} of its spread)")
+                return engine
+            except torch.OutOfMemoryError:
+                raise
+            except (UnsupportedArchitecture, RuntimeError, TypeError, AttributeError) as error:
+                # The bridge's accessors fail in these ways where a model lacks a part that they take for granted.
+                why = first_line(error)
+        return why
+
+    @property
+    def transformer(self) -> Transformer | HookedDecoder:
+        """The engine for interventions.
+
+        Raises Untested where a forward pass cannot be taken apart.
+        """
+        if isinstance(self._engine, str):
+            raise Untested(
+                f"interventions know no way to take a forward pass of {self.name} apart ({self._engine}): "
+                "claims of behaviour still run"
+            )
+        return self._engine
+
+    @torch.inference_mode()
+    def run(self, tokens: Int[Tensor, "prompt pos"]) -> Run:
+        """The forward pass over prompts of one length, from the session's cache where it has been made before."""
+        return self.runs.get(tokens, self.transformer.run)
+
+    @torch.inference_mode()
+    def last_logits(self, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt d_vocab"]:
+        """Logits at the last position, through the engine where it knows the model and else through the bridge itself."""
+        if not isinstance(self._engine, str):
+            return self._engine.logits(self.run(tokens).resid[-1][:, -1]).float()
+        return torch.cat([self.bridge(part, prepend_bos=False)[:, -1].float() for part in tokens.split(32)])
+
+    def top_tokens(self, text: str, *, prepend_bos: bool, k: int = 5) -> list[tuple[str, float]]:
+        """The k likeliest next tokens of a prompt, with their probabilities."""
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        ids = ([self.tokenizer.bos_token_id] if prepend_bos else []) + ids
+        best = self.last_logits(torch.tensor([ids], device=self.device))[0].softmax(-1).topk(k)
+        return [(self.tokenizer.decode([i]), float(p)) for p, i in zip(best.values, best.indices, strict=True)]
+
+    def facts(self) -> dict[str, Any]:
+        """What every row says of the subject."""
+        return {"subject": self.name, "weights_sha256": self.weights_sha256, "mode": self.mode, "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """The versions of the libraries that the numbers depend on."""
+    from importlib.metadata import version
+
+    packages = ("torch", "transformer-lens", "transformers", "hypothesis", "scipy", "numpy", "pytest")
+    return {name: version(name) for name in packages}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SubjectError(f"{name!r} is not a device: use cpu, cuda, cuda:1 or auto") from error
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device.type not in {"cpu", "cuda", getattr(accelerator, "type", "cpu")}:
+        raise SubjectError(f"there is no device {name} here: use cpu, cuda, cuda:1 or auto")
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise SubjectError(f"there is no device {name} here ({torch.cuda.device_count()} CUDA devices): use --device cpu")
+    return device
+
+
+def _card(settings: Settings, folder: ModelFolder) -> Card:
+    try:
+        card = card_for(settings.name, settings.card)
+    except CardError as error:
+        raise SubjectError(str(error)) from error
+    if card is None:
+        raise SubjectError(no_card_goes_with(settings.name))
+    # Each architecture calls these by names of its own, which its configuration class knows.
+    config = load_config(folder.path)
+    layers, heads = getattr(config, "num_hidden_layers", None), getattr(config, "num_attention_heads", None)
+    if (layers, heads) != (card.n_layers, card.n_heads):
+        raise SubjectError(
+            f"the card {card.name!r} is of a model of {card.n_layers} layers and {card.n_heads} heads, "
+            f"and {folder.name} has {layers} and {heads}: name the right card with --card"
+        )
+    return card
+
+
+def _fits(folder: ModelFolder, tokenizer: Any, prepend_bos: bool) -> None:
+    """Compare the weights' headers with what config.json makes (without memory for it): before any process loads a model."""
+    weight_files(folder.path, folder.config)  # those that transformers reads are there
+    config = load_config(folder.path)
+    model = make_empty(folder.path, config)
+    if config.model_type == "gpt2":
+        # Others may keep their weights under other names than they use: for these, loading will tell.
+        _fits_gpt2(folder, model)
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > vocabulary:
+        raise SubjectError(
+            f"the tokenizer in {folder.path} has {len(tokenizer)} tokens, and the model knows {vocabulary}: "
+            "restore the two from one model"
+        )
+    context = context_of(config)
+    longest = len(tokenizer(longest_text(), add_special_tokens=False).input_ids) + int(prepend_bos)
+    if context is not None and context < longest:
+        raise SubjectError(
+            f"{folder.name} reads {context} tokens at most, and prompts have up to {longest}: name a model of a longer context"
+        )
+
+
+def _fits_gpt2(folder: ModelFolder, model: torch.nn.Module) -> None:
+    prefix, head = model.base_model_prefix + ".", "lm_head.weight"
+    wanted = {key.removeprefix(prefix): tuple(weight.shape) for key, weight in model.named_parameters(remove_duplicate=False)}
+    found = {key.removeprefix(prefix): tensor.shape for key, tensor in headers(folder.weights).items()}
+    if model.config.tie_word_embeddings and not (head in found and "wte.weight" in found):
+        # One of the two stands for both.
+        found = {"wte.weight" if key == head else key: shape for key, shape in found.items()}
+        wanted.pop(head, None)
+    found = {key: shape for key, shape in found.items() if not BUFFERS.search(key)}
+    wrong = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+    if wrong:
+        raise SubjectError(
+            f"the weights in {folder.path} do not fit its config.json ({some_of(wrong)}): restore the two from one model"
+        )
+
+
+def _memory(folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> None:
+    """The weights once as loaded and once as processing copies them, and half a gigabyte for activations."""
+    needed = 2.5 * folder.n_parameters * dtype.itemsize + 5e8
+    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if needed > there:
+        raise SubjectError(
+            f"{folder.name} needs about {needed / 1e9:.1f} GB on {device} and {there / 1e9:.1f} GB are free: "
+            "free some, or take --dtype bfloat16, or another --device"
+        )

@@ -1,0 +1,46 @@
+"""Counterfactual outputs of S-inhibition heads: the story behind `circuit_claims.tasks.ioi.signals`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from circuit_claims.engine.decoder.patching import intervene
+from circuit_claims.heads import Head
+from circuit_claims.measure.measurement import Measurement
+from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.ioi.signals import COUNTERFACTUALS, POSITIONS, TOKENS
+from circuit_claims.tasks.operations.circuits import CircuitStory
+from circuit_claims.tasks.operations.head_parts import parts_of
+from circuit_claims.tasks.task import head_list
+
+
+@dataclass(frozen=True, repr=False)
+class SignalStory(CircuitStory):
+    """Counterfactual outputs of S-inhibition heads."""
+
+    def signals(self, heads: Sequence[Head], *, at: str = "END") -> Measurement:
+        """logit(IO) − logit(S) with these heads' outputs from each of the six data sets: a grid token × position, in logits."""
+
+        def measure(batch: Batch) -> Float[np.ndarray, "prompt token position"]:
+            run, positions = self.subject.run(batch.tokens), batch.at(at)
+            settings = []
+            for token in TOKENS:
+                for position in POSITIONS:
+                    change = COUNTERFACTUALS[token, position]
+                    (other,) = self.batches([prompt.changed(change) if change else prompt for prompt in batch.prompts])
+                    settings.append(parts_of(self, other, heads, "output", positions))
+            differences = self.difference(intervene(self.subject.transformer, run, settings), batch)
+            return differences.T.reshape(len(batch.prompts), len(TOKENS), len(POSITIONS))
+
+        grid = self.grid(
+            f"logit difference with {head_list(heads)} at {at} from counterfactual prompts",
+            "logits",
+            measure,
+            rows=TOKENS,
+            row_axis="token signal",
+            columns=POSITIONS,
+            column_axis="position signal",
+        )
+        return grid.presupposing(self.whole())

@@ -1,0 +1,124 @@
+"""Indirect object identification: the story that the IOI claims are told in.
+
+    ioi.logit_difference()
+    ioi.changed("extra IO").logit_difference()
+    ioi.patch(card.heads("name mover"), at="END").recovery()
+    ioi.ablate(card.heads("S-inhibition"), by="mean").logit_difference()
+    ioi.head_sweep(at="END").of(...)
+
+Everything returns a `Measurement`: nothing is computed until `expect` asks for prompts.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from circuit_claims.heads import Head
+from circuit_claims.measure.measurement import Measurement
+from circuit_claims.prompts.batch import Batch
+from circuit_claims.prompts.ioi import Half, Population, Prompt
+from circuit_claims.prompts.strategies import FEWEST_NAMES
+from circuit_claims.prompts.templates import TWO_SENTENCE_TEMPLATES
+from circuit_claims.tasks.ioi.faithfulness_table import faithfulness_table
+from circuit_claims.tasks.operations.direct_attribution import DirectAttributionStory
+from circuit_claims.tasks.task import as_array, in_order, with_article
+
+LOGITS = "logits"
+
+
+@dataclass(frozen=True, repr=False)
+class IOI(DirectAttributionStory):
+    """Indirect object identification on one subject (Wang et al. 2022)."""
+
+    population: Population
+    done: ClassVar[str] = "IO is preferred"
+
+    # Which prompts
+
+    def on(
+        self,
+        *,
+        templates: Sequence[int] | None = None,
+        orders: Sequence[str] | None = None,
+        prefix: int | None = None,
+        half: Half | None = None,
+    ) -> "IOI":
+        """The same on another population of prompts; what is left out stays as it is."""
+        given = {"templates": templates, "orders": orders, "prefix": prefix, "half": half}
+        wanted = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items() if value is not None}
+        return replace(self, population=replace(self.population, **wanted))
+
+    def among(self, population: Population) -> "IOI":
+        """The same on a population that hypothesis has drawn, with those of its names that the subject's tokenizer has."""
+        there = [name for name in population.names if name in self.subject.names]
+        names = tuple(dict.fromkeys([*there, *self.subject.names]))[: max(len(there), FEWEST_NAMES)]
+        return replace(self, population=replace(population, names=names))
+
+    def changed(self, change: str) -> "IOI":
+        """The same prompts with one change (see `Prompt.changed`); answers stay those of the unchanged prompt.
+
+        An extra sentence needs a template of two sentences, so with it the population keeps only these.
+
+        Raises ValueError where it has none of these.
+        """
+        if not change.startswith("extra"):
+            return replace(self, change=change)
+        kept = tuple(template for template in self.population.templates if template in TWO_SENTENCE_TEMPLATES)
+        if not kept:
+            raise ValueError(
+                f"none of the templates has two sentences, so none takes an extra one: use {TWO_SENTENCE_TEMPLATES}"
+            )
+        return replace(self, change=change, population=replace(self.population, templates=kept))
+
+    # Behaviour
+
+    def logit_difference(self) -> Measurement:
+        """logit(IO) − logit(S) at END, in logits (Wang et al. 2022, section 2)."""
+        return self.whole()
+
+    def probability(self) -> Measurement:
+        """The probability of IO at END, over the whole vocabulary (Wang et al. 2022, section 2)."""
+
+        def measure(batch: Batch) -> np.ndarray:
+            probabilities = self.subject.last_logits(batch.tokens).softmax(-1)
+            return as_array(probabilities.gather(1, batch.answers[:, :1])[:, 0])
+
+        return self.samples("probability of IO", "probability", measure)
+
+    def prefers_io(self) -> Measurement:
+        """1 where IO's logit is above S's (Wang et al. 2022, section 2)."""
+        return self.samples("IO above S", "rate", lambda batch: (self.logit_difference_of(batch) > 0).astype(float))
+
+    def prefers_s(self) -> Measurement:
+        """1 where S's logit is above IO's (Wang et al. 2022, figure 8)."""
+        return self.samples("S above IO", "rate", lambda batch: (self.logit_difference_of(batch) < 0).astype(float))
+
+    def answers_io(self) -> Measurement:
+        """1 where IO is the likeliest token of the whole vocabulary."""
+
+        def measure(batch: Batch) -> np.ndarray:
+            return as_array(self.subject.last_logits(batch.tokens).argmax(-1) == batch.answers[:, 0])
+
+        return self.samples("IO is the top token", "rate", measure)
+
+    def effect_of(self, change: str) -> Measurement:
+        """How much a change moves the logit difference, as a share of the unchanged one: (changed − unchanged) / unchanged.
+
+        Paired prompt by prompt; both are averaged over prompts before they are divided.
+        """
+        unchanged = replace(self.changed(change), change=self.change)
+
+        def chunk(prompts: Sequence[Prompt]) -> np.ndarray:
+            after = in_order(self.batches([prompt.changed(change) for prompt in prompts]), self.logit_difference_of)
+            before = in_order(self.batches(prompts), self.logit_difference_of)
+            return np.stack([after - before, before], axis=1)
+
+        quantity = f"change of the logit difference by {with_article(change)}"
+        measured = unchanged.measurement(("effect", change), chunk, quantity, "share of the logit difference")
+        return unchanged.as_shares(measured, "")
+
+    def faithfulness_table(self, nodes: Iterable[tuple[Head, str]], *, prepend_bos: bool) -> Measurement:
+        """F(C) and F(M) on each template in each order, with or without BOS (Miller et al. 2024): see that module."""
+        return faithfulness_table(self, nodes, prepend_bos=prepend_bos)

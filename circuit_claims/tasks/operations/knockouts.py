@@ -1,0 +1,150 @@
+"""Parts of the model knocked out together, and what becomes of the logit difference.
+
+A part is a head at a role's position (a *node*), a head at all positions, or an MLP. Source: Wang et al. 2022, section 2
+("knockouts"). What stands in a part's place (see `circuit_claims.tasks.operations.ablation`) and how many prompts a mean is
+taken over move the result a great deal, so every quantity's name says which it was.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from circuit_claims.engine.decoder.patching import intervene
+from circuit_claims.engine.edits import Edit
+from circuit_claims.heads import Head
+from circuit_claims.measure.measurement import Measurement, combined
+from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.operations.ablation import ABLATIONS, Ablation, head_outputs
+from circuit_claims.tasks.operations.reference_means import REFERENCE_SIZE, Component, reference_means
+from circuit_claims.tasks.task import Story, head_list
+
+#: A head at a role's position; None for the head at all positions.
+Node = tuple[Head, str | None]
+
+
+@dataclass(frozen=True)
+class KnockedOut:
+    """A story with parts of the model knocked out.
+
+    removed: the nodes that are knocked out. kept: where it is given, all heads at all positions but these nodes are knocked
+    out, and then `removed` on top: C \\ K is kept = C and removed = K. mlps: layers whose MLP is knocked out at all positions.
+    by: what stands in their place; reference_size: how many p_ABC prompts of each template and order a mean is taken over.
+
+    Raises ValueError for an unknown ablation, and for a reference of no prompts.
+    """
+
+    story: Story
+    removed: frozenset[Node] = frozenset()
+    kept: frozenset[Node] | None = None
+    mlps: tuple[int, ...] = ()
+    by: Ablation = "mean"
+    reference_size: int = REFERENCE_SIZE
+    called: str = ""
+
+    def __post_init__(self) -> None:
+        if self.by not in ABLATIONS:
+            raise ValueError(f"unknown ablation {self.by!r}: use one of {', '.join(ABLATIONS)}")
+        if self.reference_size < 1:
+            raise ValueError("a mean ablation needs at least one reference prompt: give reference_size=16, say")
+
+    def logit_difference(self) -> Measurement:
+        """logit(IO) − logit(S) with the parts knocked out, in logits, of a model that shows one before."""
+        measured = self.story.samples(f"logit difference {self.name}", "logits", self._ablated, key=self._key)
+        return measured.presupposing(self.story.whole())
+
+    def remaining(self) -> Measurement:
+        """The share of the logit difference that is left: knocked out over untouched, each averaged over prompts first."""
+        whole = self.story.whole()
+        return self.logit_difference().share_of(whole, f"share of the logit difference left {self.name}{self.story.under}")
+
+    def loss(self) -> Measurement:
+        """Untouched minus knocked-out logit difference, prompt by prompt, in logits."""
+        quantity = f"loss of logit difference {self.name}{self.story.under}"
+        return self.story.whole().minus(self.logit_difference(), quantity, "logits").presupposing(self.story.whole())
+
+    def excess_over(self, apart: Sequence["KnockedOut"]) -> Measurement:
+        """How much more is lost together than the losses of the parts add up to, as a share: positive for backups."""
+        losses = [self.loss(), *(part.loss() for part in apart)]
+        quantity = f"loss together minus losses apart, {self.name}{self.story.under}"
+        excess = combined(losses, lambda together, *alone: together - sum(alone), quantity, "logits")
+        return excess.share_of(self.story.whole(), quantity, "share of the logit difference")
+
+    @property
+    def name(self) -> str:
+        """What was done, in words."""
+        how = self.by if self.by != "mean" or self.reference_size == REFERENCE_SIZE else f"mean over {self.reference_size}"
+        if self.called:
+            return f"{self.called} ({how} ablation)"
+        parts = [] if self.kept is None else [f"all heads but {len(self.kept)} nodes"]
+        for role in dict.fromkeys(role for _, role in sorted(self.removed, key=_node_order)):
+            heads = [head for head, at in sorted(self.removed, key=_node_order) if at == role]
+            parts.append(head_list(heads) + (f" at {role}" if role else ""))
+        if self.mlps:
+            parts.append("MLP " + ", ".join(map(str, self.mlps)))
+        return f"after {how} ablation of {', '.join(parts) or 'nothing'}"
+
+    @property
+    def _key(self) -> tuple:
+        return ("knocked out", self.removed, self.kept, self.mlps, self.by, self.reference_size)
+
+    def _ablated(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
+        return knocked_out_differences(self.story, batch, [self])[0]
+
+    def edits(self, batch: Batch) -> list[Edit]:
+        """The edits that knock these parts out on a batch."""
+        z = None if self.kept is None and not self.removed else self._replacement(batch, "z")
+        edits = []
+        if self.kept is not None:
+            keep = self._mask(batch, self.kept) & ~self._mask(batch, self.removed)
+            edits += [Edit(layer, "z", z[layer], keep=keep[layer]) for layer in range(len(keep))]
+        elif z is not None:
+            rows = torch.arange(len(batch.tokens), device=batch.tokens.device)[:, None]
+            for (layer, head), role in sorted(self.removed, key=_node_order):
+                positions = None if role is None else batch.at(role)
+                value = z[layer][:, :, head]
+                edits.append(Edit(layer, "z", value if positions is None else value[rows, positions], head, positions))
+        if self.mlps:
+            out = self._replacement(batch, "mlp_out")
+            edits += [Edit(layer, "mlp_out", out[layer]) for layer in self.mlps]
+        return edits
+
+    def _mask(self, batch: Batch, nodes: Iterable[Node]) -> Bool[Tensor, "layer prompt pos head"]:
+        model = self.story.subject.transformer
+        mask = torch.zeros(model.n_layers, *batch.tokens.shape, model.n_heads, dtype=torch.bool, device=batch.tokens.device)
+        rows = torch.arange(len(batch.tokens), device=batch.tokens.device)
+        for (layer, head), role in nodes:
+            if role is None:
+                mask[layer, :, :, head] = True
+            else:
+                mask[layer, rows, batch.at(role)[:, 0], head] = True
+        return mask
+
+    def _replacement(self, batch: Batch, component: Component) -> Float[Tensor, "layer prompt pos *width"]:
+        story, model = self.story, self.story.subject.transformer
+        if self.by == "mean":
+            return reference_means(story, batch, component, self.reference_size)
+        if self.by == "zero":
+            width = (model.n_heads, model.d_head) if component == "z" else (model.d_model,)
+            return model.W_E.new_zeros(model.n_layers, *batch.tokens.shape, *width)
+        (other,) = story.batches([prompt.changed("ABC") for prompt in batch.prompts])
+        run = story.subject.run(other.tokens)
+        if component == "z":
+            outputs = head_outputs(model, run, range(model.n_layers))
+            return torch.stack([outputs[layer] for layer in range(model.n_layers)])
+        mids = [run.resid[layer] + model.attention(layer, run.resid[layer]).out for layer in range(model.n_layers)]
+        return run.resid[1:] - torch.stack(mids)
+
+
+def knocked_out_differences(story: Story, batch: Batch, settings: Sequence[KnockedOut]) -> Float[np.ndarray, "setting prompt"]:
+    """logit(IO) − logit(S) on one batch under each of several settings, in one pass of the engine."""
+    run = story.subject.run(batch.tokens)
+    resid = intervene(story.subject.transformer, run, [setting.edits(batch) for setting in settings])
+    return story.difference(resid, batch)
+
+
+def _node_order(node: Node) -> tuple[Head, str]:
+    return node[0], node[1] or ""

@@ -1,1 +1,0 @@
-"""Finds a model's card with the suite's own sweeps: `python -m discovery --subject X`."""

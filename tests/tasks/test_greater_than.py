@@ -1,0 +1,459 @@
+"""The story of year spans: its prompts, its measures against plain ones, and what a model that knows no years makes of it."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from circuit_claims.controls.vocabulary import save_tokenizer
+from circuit_claims.discovery.chapters.greater_than import find, heads_above, last_ones
+from circuit_claims.discovery.survey import Survey
+from circuit_claims.engine.decoder.path_patching import Receivers, path_patch
+from circuit_claims.heads import Head
+from circuit_claims.measure.grid_statistics import smallest_lead
+from circuit_claims.models.folder import EMBEDDED
+from circuit_claims.prompts.batch import bare_token
+from circuit_claims.prompts.greater_than import (
+    NOUNS,
+    SPANS,
+    YearPrompt,
+    Years,
+    half_of,
+    knows_form,
+    year_tokens,
+    years_for,
+)
+from circuit_claims.prompts.mini_words import SPANS as TRAINED_SPANS
+from circuit_claims.subjects.subject import Settings, Subject, prepare
+from circuit_claims.tasks.greater_than.statistics import smallest_step
+from circuit_claims.tasks.greater_than.task import YearStory
+from circuit_claims.untested import Untested
+from circuit_claims.verdicts.expect import Budget, Expect, Refuted
+from circuit_claims.verdicts.rows import INCONCLUSIVE, REFUTED, Row
+from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
+
+FEW = 6
+HEADS = (Head(3, 5), Head(2, 7), Head(0, 1))
+
+
+def story(subject, *, half="verdict", chunk=4) -> YearStory:
+    population = replace(years_for(subject.tokenizer), half=half)
+    return YearStory(subject=subject, seed=0, chunk=chunk, population=population, prepend_bos=True)
+
+
+@pytest.fixture(scope="module")
+def years(mini) -> YearStory:
+    return story(mini)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory) -> YearStory:
+    """On a random model that has the words."""
+    folder = tmp_path_factory.mktemp("noise")
+    card = save_tiny_card(folder / "card.toml", n_layer=4, n_head=8)
+    model = save_tiny_gpt2(folder / "model", n_layer=4, n_head=8, n_embd=64)
+    return story(Subject(prepare(Settings(name=str(model), card=str(card)))), chunk=120)
+
+
+# Prompts
+
+
+def test_the_published_nouns_and_those_of_minis_text_are_what_they_are():
+    assert len(set(NOUNS)) == 120 and SPANS == TRAINED_SPANS
+
+
+def test_a_prompt_reads_as_published():
+    """A row of EAP-IG's greater_than_data.csv, which leaves out BOS and the space after it."""
+    prompt = YearPrompt("contract", 13, 52, 52)
+    assert prompt.text == " The contract lasted from the year 1352 to the year 13"
+    corrupted = prompt.changed("01")
+    assert corrupted.text == " The contract lasted from the year 1301 to the year 13" and corrupted.start == 52
+    ((role, begin, end),) = prompt.spans
+    assert (role, prompt.text[begin:end]) == ("YY", "52") and prompt.answers == ("53", "51")
+    with pytest.raises(ValueError, match="the one there is"):
+        prompt.changed("ABC")
+
+
+def test_the_other_wording_is_that_of_the_authors_and_untested_without_its_words(years, gpt2_folder):
+    from transformers import AutoTokenizer
+
+    prompt = YearPrompt("quest", 17, 52, 52, "started")
+    assert prompt.text == " The quest started in the year 1752 and ended in the year 17"
+    assert [prompt.text[begin:end] for _, begin, end in prompt.spans] == ["52"]
+    assert knows_form(AutoTokenizer.from_pretrained(gpt2_folder), "started")
+    assert {p.century for p in years.worded("lasted", century=17).prompts(50)} == {17}
+    with pytest.raises(Untested, match="started in the year 1732 and ended"):
+        years.worded("started", century=17)
+
+
+def test_minis_years_are_its_own_words(mini):
+    population = years_for(mini.tokenizer)
+    assert population.nouns == SPANS
+    assert len(population.years) == 8 * 97 and {year % 100 for year in population.years} == set(range(2, 99))
+
+
+def test_gpt2s_years_are_two_tokens_and_pair_with_their_corruption(gpt2_folder):
+    """All 120 nouns are there; 1001 is [100][1], so the eleventh century is not; the first and last of each century are out."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(gpt2_folder)
+    population = years_for(tokenizer)
+    assert population.nouns == NOUNS
+    assert tokenizer.convert_ids_to_tokens(tokenizer(" 1001").input_ids) == ["Ġ100", "1"]
+    by_century = {c: [y % 100 for y in population.years if y // 100 == c] for c in range(10, 20)}
+    assert [len(by_century[c]) for c in range(10, 20)] == [0, 53, 96, 89, 96, 89, 97, 97, 77, 0]
+    assert min(population.years) == 1110 and all(1 < y % 100 < 99 for y in population.years)
+    digits = year_tokens(tokenizer)
+    for prompt in population_sample(population, 300):
+        clean, corrupted = (tokenizer(p.text).input_ids for p in (prompt, prompt.changed("01")))
+        assert len(clean) == len(corrupted) == 12
+        assert [i for i, (a, b) in enumerate(zip(clean, corrupted, strict=True)) if a != b] == [7]
+        assert clean[7] == digits[prompt.start] and corrupted[7] == digits[1] and clean[6] == clean[-1]
+        assert tokenizer.convert_ids_to_tokens(clean[0]) == "ĠThe"
+
+
+def population_sample(population: Years, n: int) -> list[YearPrompt]:
+    stream = population.stream(0)
+    return [next(stream) for _ in range(n)]
+
+
+def test_the_halves_are_apart_and_the_stream_is_the_seeds(mini):
+    population = years_for(mini.tokenizer)
+    drawn = {half: population_sample(replace(population, half=half), 500) for half in ("verdict", "discovery")}
+    for half, prompts in drawn.items():
+        assert len({prompt.text for prompt in prompts}) == 500
+        assert {half_of(prompt.noun, 100 * prompt.century + prompt.start) for prompt in prompts} == {half}
+    assert population_sample(population, 50) == population_sample(population, 50)
+    with pytest.raises(ValueError, match="holds no more than"):
+        list(Years(("war",), (1732, 1733), half=None).stream(0))
+
+
+def test_without_the_words_or_a_BOS_token_it_is_untested(tmp_path):
+    from transformers import AutoTokenizer
+
+    save_tokenizer(tmp_path, 96)  # of the planted models: no years
+    with pytest.raises(Untested, match="has not the words"):
+        years_for(AutoTokenizer.from_pretrained(tmp_path))
+    no_bos = AutoTokenizer.from_pretrained(EMBEDDED["mini"])
+    no_bos.bos_token = None
+    with pytest.raises(Untested, match="no BOS"):
+        years_for(no_bos)
+
+
+# Measures
+
+
+def by_hand(years: YearStory, prompt: YearPrompt) -> np.ndarray:
+    """The probabilities of 00 to 99, from the bridge and the text alone."""
+    tokenizer = years.subject.tokenizer
+    ids = [tokenizer.bos_token_id, *tokenizer(prompt.text).input_ids]
+    with torch.inference_mode():
+        probabilities = years.subject.bridge(torch.tensor([ids]), prepend_bos=False)[0, -1].double().softmax(-1)
+    return np.array([float(probabilities[bare_token(tokenizer, f"{year:02d}")]) for year in range(100)])
+
+
+def test_measures_of_behaviour_are_the_plain_ones(years):
+    prompts = years.prompts(FEW)
+    found = {
+        name: getattr(years, name)().take(FEW).values for name in ("probability_difference", "cutoff_sharpness", "majority")
+    }
+    for i, prompt in enumerate(prompts):
+        p, yy = by_hand(years, prompt), prompt.start
+        after, others = sum(p[yy + 1 :]), sum(p[: yy + 1])
+        assert found["probability_difference"][i] == pytest.approx(after - others, abs=1e-5)
+        assert found["cutoff_sharpness"][i] == pytest.approx(p[yy + 1] - p[yy - 1], abs=1e-5)
+        assert found["majority"][i] == pytest.approx(after - 0.5, abs=1e-5)
+    drawn = years.prefers_later().take(FEW)
+    assert drawn.values.tolist() == [1.0] * FEW
+    sixties = [by_hand(years, prompt) for prompt in prompts if prompt.start // 10 == prompts[0].start // 10]
+    row = drawn.drawn["rows"].index(f"{prompts[0].start // 10}0–{prompts[0].start // 10}9")
+    assert np.allclose(drawn.drawn["values"][row], np.mean(sixties, axis=0), atol=1e-5)
+    assert len(drawn.drawn["columns"]) == 100 and drawn.drawn["kind"] == "heatmap"
+
+
+def test_a_corrupted_prompt_is_judged_by_the_year_that_it_had(years):
+    lost = years.whole("01").take(FEW).values
+    changed = years.changed("01").probability_difference().take(FEW).values
+    for i, prompt in enumerate(years.prompts(FEW)):
+        p = by_hand(years, prompt.changed("01"))
+        difference = sum(p[prompt.start + 1 :]) - sum(p[: prompt.start + 1])
+        assert changed[i] == pytest.approx(difference, abs=1e-5)
+        clean = by_hand(years, prompt)
+        assert lost[i] == pytest.approx(sum(clean[prompt.start + 1 :]) - sum(clean[: prompt.start + 1]) - difference, abs=1e-5)
+
+
+def test_on_probabilities_that_are_known_the_measures_are_what_they_must_be(years, monkeypatch):
+    """All on one later year; half on the year after and half on the one before; evenly on all years."""
+    ids = torch.tensor(year_tokens(years.subject.tokenizer))
+
+    def answering(shares_of):
+        def last_logits(tokens):
+            logits = torch.full((len(tokens), years.subject.bridge.cfg.d_vocab), -200.0)
+            digits = {int(token): year for year, token in enumerate(ids)}
+            for row, prompt in enumerate(tokens):
+                start = digits[int(prompt[8])]
+                for year, share in shares_of(start).items():
+                    logits[row, ids[year]] = float(np.log(share))
+            return logits
+
+        other = replace(years, store=type(years.store)())
+        monkeypatch.setattr(other.subject, "last_logits", last_logits)
+        measures = ("probability_difference", "cutoff_sharpness", "prefers_later", "majority")
+        return [getattr(other, name)().take(FEW).values for name in measures]
+
+    difference, sharpness, prefers, majority = answering(lambda start: {start + 1: 1.0})
+    assert np.allclose(difference, 1) and np.allclose(sharpness, 1) and np.allclose(prefers, 1) and np.allclose(majority, 0.5)
+    difference, sharpness, _, majority = answering(lambda start: {start + 1: 0.5, start - 1: 0.5})
+    assert np.allclose(difference, 0) and np.allclose(sharpness, 0) and np.allclose(majority, 0, atol=1e-6)
+    starts = np.array([prompt.start for prompt in years.prompts(FEW)])
+    difference, _, prefers, _ = answering(lambda start: dict.fromkeys(range(100), 0.01))
+    assert np.allclose(difference, (99 - starts - (starts + 1)) / 100) and (prefers == (starts < 49)).all()
+
+
+def test_the_smallest_step_is_that_of_the_means_of_decades():
+    """Means 10, 12, (none), 11.5, 20: the missing decade is passed over. Of one decade alone, nothing rises."""
+    grid = np.zeros((10, 2))
+    grid[4] = 3 * 5.0, 3
+    assert smallest_step(grid) == 0
+    for decade, (mean, count) in {0: (10, 2), 1: (12, 4), 3: (11.5, 1), 4: (20, 1)}.items():
+        grid[decade] = mean * count, count
+    assert smallest_step(grid) == pytest.approx(-0.5)
+    grid[2] = 14 * 3, 3
+    assert smallest_step(grid) == pytest.approx(-2.5)
+    grid[3] = 15 * 2, 2
+    assert smallest_step(np.stack([grid, 2 * grid])).tolist() == pytest.approx([1, 1])
+
+
+def test_the_smallest_lead_is_of_the_lowest_over_the_highest():
+    grid = np.array([[5.0, 3.0], [1.0, 4.0]])
+    assert smallest_lead({(0, 0), (1, 1)}, {(0, 1), (1, 0)})(grid) == 1
+    assert smallest_lead({(0, 0), (0, 1)}, {(1, 1)})(grid) == -1
+
+
+# Patching
+
+
+def plain_stream(years, base, new, heads, mlps_set, mlps_new=()):
+    """The final stream at END of one prompt: heads are what they were, but for some at END; so are some MLPs."""
+    bridge, layers = years.subject.bridge, range(years.subject.bridge.cfg.n_layers)
+    with torch.inference_mode():
+        of = {id(tokens): bridge.run_with_cache(tokens, prepend_bos=False)[1] for tokens in (base, new)}
+    z_name, mlp_name = "blocks.{}.attn.hook_z", "blocks.{}.hook_mlp_out"
+
+    def heads_hook(layer):
+        def hook(z, hook):
+            value = of[id(base)][z_name.format(layer)].clone()
+            for head in heads:
+                if head.layer == layer:
+                    value[0, -1, head.head] = of[id(new)][z_name.format(layer)][0, -1, head.head]
+            return value
+
+        return z_name.format(layer), hook
+
+    def mlp_hook(layer, source):
+        def hook(out, hook):
+            out = out.clone()
+            out[0, -1] = source[mlp_name.format(layer)][0, -1]
+            return out
+
+        return mlp_name.format(layer), hook
+
+    hooks = [heads_hook(layer) for layer in layers]
+    hooks += [mlp_hook(layer, of[id(base)]) for layer in mlps_set] + [mlp_hook(layer, of[id(new)]) for layer in mlps_new]
+    with torch.inference_mode():
+        return bridge.run_with_hooks(base, fwd_hooks=hooks, prepend_bos=False)[0, -1].double().softmax(-1)
+
+
+def difference_of(years, probabilities, prompt):
+    p = [float(probabilities[bare_token(years.subject.tokenizer, f"{year:02d}")]) for year in range(100)]
+    return sum(p[prompt.start + 1 :]) - sum(p[: prompt.start + 1])
+
+
+def test_the_circuit_is_what_plain_passes_make_of_it(years):
+    """Alone: the 01 prompt with the heads at END from the clean one, seen by MLP 3. Corrupted alone: the other way round."""
+    circuit = years.end_circuit(HEADS, [3])
+    alone, corrupted = circuit.probability_difference().take(4).values, circuit.corrupted().take(4).values
+    sharpness = circuit.cutoff_sharpness().take(4).values
+    for i, prompt in enumerate(years.prompts(4)):
+        (clean,), (other,) = years.batches([prompt]), years.batches([prompt.changed("01")])
+        p = plain_stream(years, other.tokens, clean.tokens, HEADS, [0, 1, 2])
+        assert alone[i] == pytest.approx(difference_of(years, p, prompt), abs=1e-4)
+        after, before = (float(p[bare_token(years.subject.tokenizer, word)]) for word in prompt.answers)
+        assert sharpness[i] == pytest.approx(after - before, abs=1e-4)
+        q = plain_stream(years, clean.tokens, other.tokens, HEADS, [0, 1, 2])
+        assert corrupted[i] == pytest.approx(difference_of(years, q, prompt), abs=1e-4)
+
+
+def test_a_cell_of_the_sweeps_is_what_plain_passes_make_of_it(years):
+    heads, mlps = years.head_sweep_through([2, 3]).take(2), years.direct_sweep_of_mlps().take(2)
+    whole = years.probability_difference().take(2).values
+    for i, prompt in enumerate(years.prompts(2)):
+        (clean,), (other,) = years.batches([prompt]), years.batches([prompt.changed("01")])
+        for head in HEADS:
+            p = plain_stream(years, clean.tokens, other.tokens, [head], [0, 1])
+            assert heads.values[i][head] == pytest.approx(whole[i] - difference_of(years, p, prompt), abs=1e-4)
+        for layer in range(4):
+            p = plain_stream(years, clean.tokens, other.tokens, [], [m for m in range(4) if m != layer], [layer])
+            assert mlps.values[i, layer, 0] == pytest.approx(whole[i] - difference_of(years, p, prompt), abs=1e-4)
+
+
+def test_a_cell_of_the_value_sweep_is_one_path(years):
+    found = years.value_sweep(HEADS[:2]).take(2)
+    whole = years.probability_difference().take(2).values
+    (clean,), (other,) = years.batches(years.prompts(2)), years.batches([p.changed("01") for p in years.prompts(2)])
+    model, into = years.subject.transformer, Receivers(HEADS[:2], "v")
+    for sender in (Head(0, 3), Head(1, 2)):
+        resid = path_patch(model, model.run(clean.tokens), model.run(other.tokens), [[sender]], into, clean.at("YY"))[0]
+        for row, i in enumerate(clean.index):
+            p = model.logits(resid[row]).double().softmax(-1)
+            assert found.values[i][sender] == pytest.approx(whole[i] - difference_of(years, p, clean.prompts[row]), abs=1e-4)
+
+
+def test_what_an_MLP_passes_on_is_what_later_MLPs_make_of_it(years):
+    """Indirectly: later MLPs write what they write with the changed MLP before them, and the MLP itself what it did."""
+    found = years.mlp_effect(1, direct=False).take(2).grid.values[:, 0, 0]
+    bridge, (prompt, _) = years.subject.bridge, years.prompts(2)
+    (clean,), (other,) = years.batches([prompt]), years.batches([prompt.changed("01")])
+    names = [f"blocks.{layer}.hook_mlp_out" for layer in range(4)]
+    with torch.inference_mode():
+        base, new = (bridge.run_with_cache(tokens, prepend_bos=False)[1] for tokens in (clean.tokens, other.tokens))
+        seen = {}
+
+        def freeze(name):
+            return name, lambda activation, hook: base[name]
+
+        def put(name, value):
+            def hook(out, hook):
+                out = out.clone()
+                out[0, -1] = value
+                return out
+
+            return name, hook
+
+        def note(name):
+            def hook(out, hook):
+                seen[name] = out[0, -1].clone()
+
+            return name, hook
+
+        heads = [freeze(f"blocks.{layer}.attn.hook_z") for layer in range(4)]
+        first = [*heads, put(names[1], new[names[1]][0, -1]), note(names[2]), note(names[3])]
+        bridge.run_with_hooks(clean.tokens, fwd_hooks=first, prepend_bos=False)
+        second = [*heads, freeze(names[1]), put(names[2], seen[names[2]]), put(names[3], seen[names[3]])]
+        p = bridge.run_with_hooks(clean.tokens, fwd_hooks=second, prepend_bos=False)[0, -1].double().softmax(-1)
+    whole = years.probability_difference().take(1).values[0]
+    assert found[0] == pytest.approx(whole - difference_of(years, p, prompt), abs=1e-4)
+    last = years.mlp_effect(3, direct=False).take(4)
+    assert last.statistic(last.grid.estimate) == pytest.approx(0, abs=1e-6)  # nothing comes after it
+
+
+def test_everything_at_END_is_the_whole_model_and_nothing_is_the_corrupted_one(years):
+    """EAP-06: all edges kept, the baseline; none kept, the corrupted baseline."""
+    every = [Head(layer, head) for layer in range(4) for head in range(8)]
+    whole = years.probability_difference().take(FEW).values
+    corrupted = years.changed("01").probability_difference().take(FEW).values
+    full, empty = (years.end_circuit(heads, range(4)) for heads in (every, ()))
+    assert np.allclose(full.probability_difference().take(FEW).values, whole, atol=1e-4)
+    assert np.allclose(empty.probability_difference().take(FEW).values, corrupted, atol=1e-4)
+    assert np.allclose(full.corrupted().take(FEW).values, corrupted, atol=1e-4)
+    share = full.share().take(FEW)
+    assert share.statistic(share.grid.estimate) == pytest.approx(1, abs=1e-4)
+
+
+# Controls
+
+
+class Ledger:
+    """Takes rows and shows them."""
+
+    def __init__(self):
+        self.rows = []
+
+    def row(self, **fields):
+        self.rows.append(Row(claim_id="x", statement="x", circuit="x", **fields))
+        return self.rows[-1]
+
+    def universal(self, key):
+        return None
+
+    def counterexample(self, samples, index, prepend_bos):
+        return {}
+
+
+@pytest.fixture
+def expect():
+    return Expect(Ledger(), Budget(first=120, most=480), seed=0)
+
+
+@dataclass(frozen=True)
+class OtherStarts(Years):
+    """Year spans that are judged by start years of other prompts."""
+
+    def stream(self, seed):
+        prompts = population_sample(replace(Years(self.nouns, self.years, self.half)), 2000)
+        starts = np.random.default_rng(seed).permutation([prompt.start for prompt in prompts])
+        return (replace(prompt, start=int(start)) for prompt, start in zip(prompts, starts, strict=True))
+
+
+def test_judged_by_other_prompts_start_years_the_preference_is_gone(years, expect):
+    own = years.population
+    permuted = replace(years, chunk=120, population=OtherStarts(own.nouns, own.years, own.half))
+    expect(replace(years, chunk=120).prefers_later()).rate_at_least(0.9)
+    with pytest.raises(Refuted):
+        expect(permuted.prefers_later()).rate_at_least(0.9)
+    with suppress(Refuted):  # the smallest of nine differences that are all about zero: refuted, or not to be decided
+        expect(permuted.mean_year_by_decade().of(smallest_step, "smallest rise", "years")).above(0)
+    assert expect._ledger.rows[-1].verdict in (REFUTED, INCONCLUSIVE)
+    # A model that takes every later year for equally likely would have 0.5 left: later years are later than most start years.
+    found, left = (one.probability_difference().take(480).estimate for one in (years, permuted))
+    assert left < 0.6 < 0.8 < found
+
+
+def test_on_a_model_that_knows_no_years_whatever_takes_the_task_apart_is_refuted(noise, expect):
+    circuit = noise.end_circuit(HEADS, [2, 3])
+    for measured in (
+        noise.preference_lost(),
+        noise.mean_year_by_decade().of(smallest_step, "smallest rise", "years"),
+        circuit.share(),
+        circuit.corrupted(),
+        circuit.cutoff_sharpness_gained(),
+        noise.mlp_effect(2, direct=True),
+        noise.mlp_effect(2, direct=False),
+    ):
+        with pytest.raises(Refuted, match="nothing to take a share of"):
+            expect(measured).between(-0.999, 0.999)
+    with pytest.raises(Refuted, match="nothing to take a share of"):
+        expect(noise.head_sweep_through([3])).top(16).contains([Head(0, 0)])
+    with pytest.raises(Refuted):
+        expect(noise.prefers_later()).rate_at_least(0.9)
+
+
+# Discovery
+
+
+def test_the_last_MLPs_are_taken_as_long_as_each_carries_something():
+    assert last_ones(np.array([0.3, 0.01, 0.2, 0.06])) == [2, 3]
+    assert last_ones(np.array([0.3, 0.2, 0.01])) == [] and last_ones(np.array([0.06, 0.07])) == [0, 1]
+
+
+def test_heads_are_taken_by_a_twentieth_the_strongest_first():
+    effects = np.array([[0.06, 0.04], [-0.3, 0.2]])
+    assert heads_above(effects) == (Head(1, 1), Head(0, 0))
+
+
+def test_discovery_finds_minis_circuit_on_the_other_half_and_nothing_in_noise(mini, noise):
+    """As its card says, from fewer prompts; of a model that knows no years, the behaviour alone."""
+    found = find(Survey.of(mini, n=120, seed=1, prepend_bos=False), mini.card)
+    assert set(found.families["greater than END"].heads) == set(mini.card.heads("greater than END"))
+    values = found.findings["behaviour"].values | found.findings["circuit"].values
+    assert values["greater_than_first_mlp"].value == mini.card["greater_than_first_mlp"].value
+    for key, value in values.items():
+        assert value.value == pytest.approx(mini.card[key].value, abs=0.1), key
+    nothing = find(Survey.of(noise.subject, n=60, seed=0, prepend_bos=False), noise.subject.card)
+    assert not nothing.families and set(nothing.findings["behaviour"].values) == {
+        "greater_than_probability_difference",
+        "greater_than_cutoff_sharpness",
+    }
+    assert "nothing to take apart" in nothing.findings["circuit"].left_out["the circuit"]
