@@ -11,7 +11,11 @@ TITLES = {
     "induction": "Induction",
     "attribution": "Attribution",
     "facts": "Factual recall",
-    "other_circuits": "Other circuits",
+    "greater_than": "Greater-than",
+    "acronyms": "Acronyms",
+    "copy_suppression": "Copy suppression",
+    "successors": "Successor heads",
+    "other_circuits": "Other circuits",  # reports of an earlier version
     "probing": "Probing",
     "sae": "Sparse autoencoder",
     "weights": "Weights alone",

@@ -24,6 +24,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from circuit_claims.renamed_claims import current_id
 from circuit_claims.reports import journal, wording
 from circuit_claims.reports.journal import ReportError
 from circuit_claims.verdicts.rows import (
@@ -203,7 +204,7 @@ def read(path: Path) -> Run:
             raise ReportError(f"{file} has something odd for {key}, so this is no report of this suite: {_BAD}.")
     for number, row in enumerate(rows, start=1):
         _check(row, f"row {number} of {file}")
-    return Run(file, meta, rows)
+    return Run(file, meta, [row | {"claim_id": current_id(row["claim_id"])} for row in rows])
 
 
 def compare(base: Run, other: Run, not_selected: Callable[[str], bool] | None = None) -> Comparison:

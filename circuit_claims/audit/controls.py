@@ -73,9 +73,9 @@ NO_CONTROL_SPEAKS: dict[str, str] = {
     "facts/logit_lens/": f"{_WORDS}; that it presupposes a city among the likeliest tokens, "
     "tests/tasks/test_facts_story.py tests",
     "induction/published_texts/": f"{_WORDS}: {_NOISE}",
-    "other_circuits/acronyms/": f"{_WORDS}: {_NOISE}",
-    "other_circuits/greater_than/": f"{_WORDS}, or mini's card not its heads: {_NOISE}",
-    "other_circuits/successors/": f"{_WORDS}: on noise it is refuted in tests/tasks/weights/test_successors.py",
+    "acronyms/": f"{_WORDS}: {_NOISE}",
+    "greater_than/": f"{_WORDS}, or mini's card not its heads: {_NOISE}",
+    "successors/": f"{_WORDS}: on noise it is refuted in tests/tasks/weights/test_successors.py",
     "sae/sparsity/as_many_features_are_active_as_published": "the embedded autoencoder is TopK, whose L0 is given: "
     "tests/sae/test_sae_features.py has one whose L0 is measured",
 }

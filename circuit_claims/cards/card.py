@@ -34,6 +34,7 @@ from circuit_claims.cards.settings import CardSettings, read_settings
 from circuit_claims.cards.values import read_tables, read_values
 from circuit_claims.embedded import embedded
 from circuit_claims.heads import Head
+from circuit_claims.renamed_claims import current_id
 from circuit_claims.untested import Untested
 
 CARD_DIR = embedded("cards")
@@ -264,9 +265,9 @@ def _models(whole: Entry) -> tuple[str, ...]:
 
 
 def _reasons(path: Path, table: dict[str, Any]) -> dict[str, str]:
-    """[known_false]: for each claim's id, why it is false."""
+    """[known_false]: for each claim's id in this version, why it is false."""
     entry = Entry(path, "[known_false]", table)
-    return {identity: entry.text(identity) for identity in table}
+    return {current_id(identity): entry.text(identity) for identity in table}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -383,7 +383,7 @@ def test_every_number_that_the_ioi_claims_ask_for_by_its_name_is_one_that_discov
     for path in sorted((ROOT / "claims" / "ioi").glob("*.py")):
         asked |= set(re.findall(r'card(?:\[|\.table\()"([^"{}]+)"[\])]', path.read_text(encoding="utf-8")))
     asked = {key.replace(" ", "_") for key in asked if not key.startswith(("s0_", "demo_", "milk_", "naive_"))}
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "discovery").glob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "circuit_claims" / "discovery").glob("*.py"))
     card = (CARD_DIR / "mini.toml").read_text(encoding="utf-8")
     assert len(asked) > 30
     looked_for = {key for key in asked if f'"{key}"' in source or re.search(rf"^(\[\w+\.|# Left out, ){key}\b", card, re.M)}
