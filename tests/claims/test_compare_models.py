@@ -1,60 +1,46 @@
 """Did my pruning, my quantisation, my fine-tune keep the circuit? On `mini`: what was taken out falls, and nothing else."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from circuit_claims.heads import Head
 from circuit_claims.models.folder import EMBEDDED
 from circuit_claims.verdicts.rows import HOLDS, REFUTED
+from tests.support.claim_runs import ClaimRun, run_claims
 from tests.support.model_variants import fine_tuned, pruned, quantised
 
-ROOT = Path(__file__).parents[2]
 ORIGINAL = EMBEDDED["mini"]
 CLAIMS = "knockouts or heads_attend_to or copies or behaviour"
 TEXTS = ["Paris is the capital of France .", "Then , Mary and John went to the store ."]
 NEGATIVE, S_INHIBITION = [Head(3, 2)], [Head(0, 4)]
 
 
-class Run(NamedTuple):
-    """A finished run of some claims."""
-
-    status: int
-    said: str
-    report: Path
-
-    @property
-    def verdicts(self) -> dict[str, str]:
-        rows = json.loads(self.report.read_text(encoding="utf-8"))["rows"]
-        return {row["claim_id"].removeprefix("ioi/"): row["verdict"] for row in rows}
+def claims_on(subject: str | Path, folder: Path, *options: str) -> ClaimRun:
+    """Some of the claims on a model."""
+    return run_claims(folder, "claims", "-k", CLAIMS, "--subject", str(subject), "--prompts=40", "--max-prompts=160", *options)
 
 
-def claims_on(subject: str | Path, folder: Path, *options: str) -> Run:
-    """Some of the claims on a model, in a process of their own."""
-    command = [sys.executable, "-m", "pytest", "claims", "-q", "-k", CLAIMS, "--subject", str(subject), "--no-progress"]
-    command += ["--report-dir", str(folder), "--prompts=40", "--max-prompts=160", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (folder / "claims.json").exists(), done.stdout + done.stderr
-    return Run(done.returncode, done.stdout, folder / "claims.json")
+def verdicts(run: ClaimRun) -> dict[str, str]:
+    """The verdict of each claim."""
+    return {row["claim_id"].removeprefix("ioi/"): row["verdict"] for row in run.rows}
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def base(tmp_path_factory: pytest.TempPathFactory) -> ClaimRun:
     """`mini` as it is."""
     run = claims_on("mini", tmp_path_factory.mktemp("base"))
-    assert run.status == 0 and list(run.verdicts.values()).count(HOLDS) > 20
+    assert run.status == 0 and list(verdicts(run).values()).count(HOLDS) > 20
     return run
 
 
-def against(base: Run, tmp_path: Path, make: Callable[[Path, Path], Path]) -> tuple[Run, set[str]]:
+def against(base: ClaimRun, tmp_path: Path, make: Callable[[Path, Path], Path]) -> tuple[ClaimRun, set[str]]:
     """The changed model's run against the original's, and the claims that fell."""
     run = claims_on(make(ORIGINAL, tmp_path / "mini-changed"), tmp_path / "report", f"--against={base.report}")
-    return run, {claim for claim, verdict in run.verdicts.items() if verdict == REFUTED and base.verdicts[claim] == HOLDS}
+    before = verdicts(base)
+    return run, {claim for claim, verdict in verdicts(run).items() if verdict == REFUTED and before[claim] == HOLDS}
 
 
 def test_without_its_negative_name_mover_only_what_is_said_of_it_falls(base, tmp_path):
@@ -72,7 +58,7 @@ def test_without_S_inhibition_what_rests_on_it_falls_and_where_heads_look_stands
     assert {
         f"knockouts/knocking_out_a_helpful_family_costs_what_it_should[S-inhibition-{by}]" for by in ("mean", "zero")
     } <= fell
-    stands = {claim for claim, verdict in run.verdicts.items() if verdict == HOLDS}
+    stands = {claim for claim, verdict in verdicts(run).items() if verdict == HOLDS}
     assert "S_inhibition/S_inhibition_heads_attend_to_S2_as_published" in stands, "it still looks: it only writes no more"
     assert {f"name_movers/each_name_mover_copies_and_an_average_head_does_not[L3H{head}]" for head in (0, 3, 4)} <= stands
 

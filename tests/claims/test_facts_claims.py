@@ -1,24 +1,19 @@
 """The claims about facts themselves: what they find on the embedded model, and that none holds of noise."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.claim_runs import run_claims
+
 #: What GPT-2's words are needed for.
 NOT_IN_MINIS_WORDS = ("paris", "london", "[language]", "[city in country]", "[landmark]", "[maker]", "[continent]")
 
 
 def rows(folder: Path, *arguments: str) -> dict[str, dict[str, Any]]:
     """Run the claims with these arguments, and give each claim's row."""
-    command = [sys.executable, "-m", "pytest", "claims/facts", *arguments, "--report-dir", str(folder), "-q"]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert finished.returncode in (0, 1), finished.stdout + finished.stderr
-    found = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["rows"]
+    found = run_claims(folder, "claims/facts", *arguments).rows
     return {row["claim_id"].removeprefix("facts/"): row for row in found}
 
 

@@ -1,10 +1,5 @@
 """Other architectures: what is refused, with a reason and never with a number; and whole runs of claims."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -26,6 +21,7 @@ from circuit_claims.tasks.operations.ablation import ABLATIONS
 from circuit_claims.untested import Untested
 from tests.conftest import HEADS
 from tests.engine.test_path_patching import EVERY_HEAD, ONLY_END, SCATTERED, at_end, plainly
+from tests.support.claim_runs import run_claims
 from tests.support.other_architectures import (
     ARCHITECTURES,
     TESTED,
@@ -37,7 +33,6 @@ from tests.support.other_architectures import (
     save_tiny_decoder,
 )
 
-ROOT = Path(__file__).parents[2]
 #: With patching, path patching, attention, copying, knock-outs and counterfactual signals; and with circuits and a search.
 CHAPTERS = "name_movers or S_inhibition or knockouts or residual_stream or early_heads"
 SEARCHES = "greedy or one_name_mover or minimality"
@@ -131,7 +126,7 @@ def mini_as_opt(tmp_path_factory):
 
 def measurements(subject):
     """One of each kind, on the same prompts."""
-    ioi = IOI(subject=subject, seed=0, chunk=24, population=Population(names=subject.names), prepend_bos=False)
+    ioi = IOI(subject=subject, seed=0, chunk=12, population=Population(names=subject.names), prepend_bos=False)
     movers, inhibitors = subject.card.heads("name mover"), subject.card.heads("S-inhibition")
     yield "recovery by heads", ioi.head_sweep()
     yield "recovery by the stream", ioi.residual_sweep()
@@ -155,9 +150,9 @@ def test_mini_written_as_an_OPT_measures_what_mini_measures(mini, mini_as_opt):
     """The same function of tokens, so the same numbers, though one is computed by our code and one by OPT's."""
     assert isinstance(mini.transformer, Transformer) and isinstance(mini_as_opt.transformer, HookedDecoder)
     for (name, fast), (_, hooked) in zip(measurements(mini), measurements(mini_as_opt), strict=True):
-        ours, theirs = (getattr(taken, "values", None) for taken in (hooked.take(24), fast.take(24)))
+        ours, theirs = (getattr(taken, "values", None) for taken in (hooked.take(12), fast.take(12)))
         if ours is None:  # a number read off a grid
-            ours, theirs = hooked.take(24).grid.values, fast.take(24).grid.values
+            ours, theirs = hooked.take(12).grid.values, fast.take(12).grid.values
         assert np.abs(theirs).max() > 1e-2, name
         assert np.abs(ours - theirs).max() < 1e-3, name
 
@@ -178,12 +173,8 @@ def test_discovery_leaves_out_what_an_architecture_does_not_have(mini_as_opt, mo
 def test_claims_of_interventions_get_verdicts(name, chapters, tmp_path):
     """On random weights none holds, none is invalid, and none is untested but for what the card does not say."""
     folder = save_tiny_decoder(tmp_path / "model", name, n_layer=4, n_head=8, width=128)
-    options = ["--card", "mini", "--report-dir", str(tmp_path / "report"), "--prompts=30", "--max-prompts=60", "-q"]
-    options += ["--hypothesis-profile=fast", "-p", "no:cacheprovider", "-k", chapters]
-    command = [sys.executable, "-m", "pytest", "claims/ioi", "--subject", str(folder), *options]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert finished.returncode in (0, 1), finished.stdout + finished.stderr
-    rows = json.loads((tmp_path / "report" / "claims.json").read_text(encoding="utf-8"))["rows"]
+    options = ["--card", "mini", "--prompts=30", "--max-prompts=30", "--hypothesis-profile=fast", "-k", chapters]
+    rows = run_claims(tmp_path / "report", "claims/ioi", "--subject", str(folder), *options).rows
     assert {row["verdict"] for row in rows} <= {"refuted", "inconclusive", "untested", "known false"}
     untested = [row["reason"] for row in rows if row["verdict"] == "untested"]
     assert [reason for reason in untested if not reason.startswith("the card")] == []

@@ -1,17 +1,13 @@
 """The claims about weights and tokenizer themselves: on the real ones, where they are there, and on noise."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
+from tests.support.claim_runs import run_claims
 from tests.support.tiny_weights import TWELVE, save_attention
-
-ROOT = Path(__file__).parents[2]
 
 
 def rows(folder: Path, *arguments: str, real: Path | None = None) -> list[dict[str, Any]]:
@@ -19,14 +15,12 @@ def rows(folder: Path, *arguments: str, real: Path | None = None) -> list[dict[s
 
     With an empty hub cache: a GPT-2 in it would be taken in place of these.
     """
-    other = ("GPT2_SMALL_DIR", "HF_HUB_CACHE")
-    environment = {name: value for name, value in os.environ.items() if name not in other} | {"HF_HOME": str(folder / "hub")}
-    if real is not None:
-        environment["GPT2_SMALL_DIR"] = str(real)
-    command = [sys.executable, "-m", "pytest", *arguments, "--report-dir", str(folder), "-q"]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert finished.returncode in (0, 1), finished.stdout + finished.stderr
-    return json.loads((folder / "claims.json").read_text(encoding="utf-8"))["rows"]
+    with pytest.MonkeyPatch.context() as changed:
+        changed.delenv("GPT2_SMALL_DIR", raising=False)
+        changed.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+        if real is not None:
+            changed.setenv("GPT2_SMALL_DIR", str(real))
+        return run_claims(folder, *arguments).rows
 
 
 @pytest.fixture(scope="module")

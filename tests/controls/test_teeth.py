@@ -2,17 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from circuit_claims.cards.card import CARD_DIR
+from tests.support.claim_runs import run_claims
 from tests.support.tiny_models import save_tiny_gpt2
 
-ROOT = Path(__file__).parents[2]
 #: What says nothing of any head: behaviour, and what the whole residual stream or the whole sweep shows.
 HEADLESS = (
     "behaviour/",
@@ -45,14 +42,13 @@ WEAK = (
 
 def verdicts(folder: Path, *arguments: str) -> dict[str, str]:
     """Run the IOI claims with these arguments and give each claim's verdict."""
-    options = ["--report-dir", str(folder), "--prompts=60", "--max-prompts=240", "--hypothesis-profile=fast", "-q"]
+    options = ["--prompts=30", "--max-prompts=120", "--hypothesis-profile=fast"]
     # The audit runs all of them; sixty rows on single templates would cost half of the time here.
     options += ["-k", "not one_template"]
-    command = [sys.executable, "-m", "pytest", "claims/ioi", *options, *arguments]
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert finished.returncode in (0, 1), finished.stdout + finished.stderr
-    rows: list[dict[str, Any]] = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["rows"]
-    return {row["claim_id"].removeprefix("ioi/"): row["verdict"] for row in rows}
+    return {
+        row["claim_id"].removeprefix("ioi/"): row["verdict"]
+        for row in run_claims(folder, "claims/ioi", *options, *arguments).rows
+    }
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """The control that finds its own card: a model that does not do the task refutes the story, whatever bounds it is given."""
 
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from circuit_claims.audit import __main__ as audit_command
 from circuit_claims.audit.controls import BASES, OWN_CARD, WITH_KNOWN_TRUTH
 from circuit_claims.audit.task import BOTH_NAMES_ALIKE, NOISE, PRESUPPOSES_IT, SAYS_SO_OF_NOISE, falls_with_the_task
 from circuit_claims.audit.truth import truth
+from circuit_claims.discovery.__main__ import main as discover
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED
+from tests.support.claim_runs import in_process, run_pytest
 
 LATEST = json.loads((Path(__file__).parents[2] / "fixtures/audit.json").read_text(encoding="utf-8"))
 OWN = f"random:mini{OWN_CARD}"
@@ -18,7 +22,22 @@ MOST_HEADS = "ioi/name_movers/most_heads_recover_next_to_nothing"
 MEAN = "ioi/behaviour/mean_logit_difference_is_as_published"
 
 
-def test_a_model_of_noise_with_its_own_card_refutes_the_story(tmp_path, capsys):
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """The audit's commands run here; that it starts processes of their own for them is tested in `tests.audit.test_audit`."""
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        python, dash_m, module, *arguments = command
+        assert (python, dash_m) == (sys.executable, "-m")
+        return {"pytest": run_pytest, "discovery": found}[module](*arguments)
+
+    def found(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return in_process(lambda: discover(list(arguments)) or 0)
+
+    monkeypatch.setattr(audit_command, "_alone", run)
+
+
+def test_a_model_of_noise_with_its_own_card_refutes_the_story(tmp_path, capsys, in_this_process):
     """What repeats a number of its own card is not refuted; what presupposes the task is."""
     claims = "mean_logit_difference_is or ABC_prompts or most_heads_recover or second_IO_hurts"
     few = ["--prompts", "30", "--max-prompts", "96", "--runs", str(tmp_path)]

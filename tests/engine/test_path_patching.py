@@ -50,12 +50,10 @@ class Put(NamedTuple):
         if self.head is None and self.positions is None:
             activation[:] = self.value
             return
-        for i in range(len(activation)):
-            for p in range(activation.shape[1]) if self.positions is None else self.positions[i].tolist():
-                if self.head is None:
-                    activation[i, p] = self.value[i, p]
-                else:
-                    activation[i, p, self.head] = self.value[i, p, self.head]
+        rows = torch.arange(len(activation))[:, None]
+        places = torch.arange(activation.shape[1])[None] if self.positions is None else self.positions
+        here = (rows, places) if self.head is None else (rows, places, self.head)
+        activation[here] = self.value[here]
 
 
 def name_of(layer: int, site: str) -> str:

@@ -1,9 +1,5 @@
 """The story of acronyms: its prompts, its measures against plain ones, and the claims on noise with GPT-2's own tokenizer."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +12,9 @@ from circuit_claims.prompts.batch import TokenizationError, bare_token
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.acronyms.task import AcronymStory
 from circuit_claims.untested import Untested
+from tests.support.claim_runs import run_claims
 from tests.support.gpt2_tokens import save_narrow_gpt2
 
-ROOT = Path(__file__).parents[2]
 PROMPT = AcronymPrompt(("Wound", "Kettle", "Mixture"), "Mixture", "Zebra")
 
 
@@ -162,16 +158,14 @@ def test_on_logits_that_are_known_the_difference_is_what_it_must_be(acronyms, mo
 # The claims
 
 
-def test_every_claim_runs_to_the_end_with_gpt2s_tokenizer_and_none_holds_of_noise(folder, tmp_path):
+def test_every_claim_runs_to_the_end_with_gpt2s_tokenizer_and_none_holds_of_noise(folder, tmp_path, cache):
     """Those on year spans, and on the texts of the demos, too: a model that has learnt nothing."""
     files = ["claims/acronyms", "claims/greater_than"]
     files += ["claims/induction/test_published_texts.py"]
     options = ["--subject", str(folder), "--card", "gpt2-small", "--prompts", "30", "--max-prompts", "30"]
-    command = [sys.executable, "-m", "pytest", *files, *options, "--report-dir", str(tmp_path), "-q"]
-    environment = os.environ | {"HF_HOME": str(tmp_path / "hub")}
-    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert finished.returncode == 1, finished.stdout + finished.stderr
-    rows = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))["rows"]
+    run = run_claims(tmp_path / "report", *files, *options)
+    assert run.status == 1
+    rows = run.rows
     verdicts = {row["claim_id"]: row["verdict"] for row in rows}
     assert len([claim for claim in verdicts if claim.startswith(("acronyms/", "greater_than/"))]) == 28
     on_texts = {claim: verdict for claim, verdict in verdicts.items() if "published_texts" in claim}
