@@ -9,7 +9,7 @@ from collections.abc import Callable
 from jaxtyping import Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.transformer import Run
+from circuit_claims.engine.run import Run
 from circuit_claims.measure.store import SessionStore
 
 #: What all cached runs together may occupy, in bytes.

@@ -15,23 +15,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuit_claims.cards.card import Card, CardError
-from circuit_claims.engine.decoder.transformer import MEMORY_CAP, Run, Transformer, UnsupportedArchitecture
-from circuit_claims.engine.hooked.decoder import HookedDecoder
+from circuit_claims.engine.protocol import Engine
+from circuit_claims.engine.run import MEMORY_CAP, Run
 from circuit_claims.models.checkpoint import BUFFERS, headers, some_of, weight_files
 from circuit_claims.models.folder import ModelFolder
 from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
-from circuit_claims.models.subject_error import SubjectError, first_line
+from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.prompts.templates import longest_text
 from circuit_claims.subjects.card_choice import card_for, no_card_goes_with
+from circuit_claims.subjects.engine_choice import choose_engine
 from circuit_claims.subjects.faithful_boot import boot, context_of, load_config, make_empty
 from circuit_claims.subjects.find import find_folder
 from circuit_claims.subjects.run_cache import RunCache
 from circuit_claims.subjects.tokenizer import load_tokenizer, names_for
 from circuit_claims.time_spent import spent_on
 from circuit_claims.untested import Untested
-
-#: What `check_against` allows between our forward pass and the bridge's, in log-probability, by dtype.
-AGREEMENT = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.5, torch.float16: 0.1}
 
 
 @dataclass(frozen=True)
@@ -109,31 +107,12 @@ class Subject:
         self.runs = RunCache()
 
     @cached_property
-    def _engine(self) -> Transformer | HookedDecoder | str:
-        """The fast path for GPT-2's family, hooks for the others; a sentence where neither is the model's own forward pass."""
-        tokens = torch.arange(2, 10, device=self.device)[None] % self.bridge.cfg.d_vocab
-        why = ""
-        for kind in (Transformer, HookedDecoder):
-            try:
-                # Weights are put side by side in plain tensors, whoever asks first: gradients cannot pass inference tensors.
-                with torch.inference_mode(False), torch.no_grad():
-                    engine = kind(self.bridge, self.settings.max_memory)
-                with torch.inference_mode():
-                    engine.check_against(self.bridge, tokens, AGREEMENT[self.dtype])
-                    logits = engine.logits(engine.run(self._reference.tokens).resid[-1])
-                if not self._reference.agrees(logits):
-                    off = self._reference.off(logits)
-                    raise UnsupportedArchitecture(f"it is not the model as loaded (off by {off:.2g} of its spread)")
-                return engine
-            except torch.OutOfMemoryError:
-                raise
-            except (UnsupportedArchitecture, RuntimeError, TypeError, AttributeError) as error:
-                # The bridge's accessors fail in these ways where a model lacks a part that they take for granted.
-                why = first_line(error)
-        return why
+    def _engine(self) -> Engine | str:
+        """The engine; a sentence where none computes the model's own forward pass."""
+        return choose_engine(self.bridge, self._reference, dtype=self.dtype, max_memory=self.settings.max_memory)
 
     @property
-    def transformer(self) -> Transformer | HookedDecoder:
+    def transformer(self) -> Engine:
         """The engine for interventions.
 
         Raises Untested where a forward pass cannot be taken apart.

@@ -5,31 +5,20 @@ difference in the corrupted run times the change of the activation, clean minus 
 give it for all layers, heads and positions. The passes are the engine's own steps, which are plain functions of plain tensors.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuit_claims import forward_passes
-from circuit_claims.engine.decoder.transformer import Run, Transformer, slice_run
-from circuit_claims.engine.edits import HEAD_SITES, Site
+from circuit_claims.engine.decoder.steps import Steps
+from circuit_claims.engine.edits import ATTRIBUTED, HEAD_SITES, Attributions, Site
+from circuit_claims.engine.run import Run, slice_run
 from circuit_claims.time_spent import spent_on
-from circuit_claims.untested import Untested
-
-if TYPE_CHECKING:
-    from circuit_claims.engine.hooked.decoder import HookedDecoder
-
-#: What is estimated: the inside of every head, and what every layer reads and writes.
-ATTRIBUTED: tuple[Site, ...] = ("z", "q", "k", "v", "pattern", "resid_pre", "attn_out", "mlp_out")
-
-#: By site: of heads `[prompt, layer, pos, head]`, of layers `[prompt, layer, pos]`.
-Attributions = dict[Site, Float[Tensor, "prompt layer pos ..."]]
 
 
 @spent_on("attribution patching")
 def attributions(
-    model: "Transformer | HookedDecoder",
+    model: Steps,
     clean: Run,
     corrupted: Run,
     answers: Int[Tensor, "prompt 2"],
@@ -41,14 +30,7 @@ def attributions(
     answers: the two tokens whose logits are compared. Of a pattern, `pos` is the query's position, and all keys are summed; of
     everything else the width is. Where a head at all positions is meant, its positions are to be added up.
     memory: bytes that what is kept for the backward pass may take (the model's own cap unless given); prompts are split.
-
-    Raises Untested for other architectures than GPT-2's: their passes go through modules that keep no gradients.
     """
-    if not isinstance(model, Transformer):
-        raise Untested(
-            "attribution patching takes gradients through the forward pass of GPT-2's architecture alone: "
-            "take a subject of that shape to test this"
-        )
     memory = model.max_memory if memory is None else memory
     n_prompts, length = clean.tokens.shape
     kept = length * (12 * model.d_model + 3 * model.d_mlp + 3 * model.n_heads * length)  # of one prompt in one layer
@@ -61,7 +43,7 @@ def attributions(
 
 
 def _attributions(
-    model: Transformer, clean: Run, corrupted: Int[Tensor, "prompt pos"], answers: Int[Tensor, "prompt 2"]
+    model: Steps, clean: Run, corrupted: Int[Tensor, "prompt pos"], answers: Int[Tensor, "prompt 2"]
 ) -> Attributions:
     forward_passes.count(len(corrupted))
     # Claims measure in inference mode, whose tensors no gradient passes: in here it is off.
@@ -85,7 +67,7 @@ def _attributions(
     return {site: torch.stack(products, dim=1) for site, products in found.items()}
 
 
-def _layer(model: Transformer, layer: int, stream: Float[Tensor, "prompt pos d_model"]) -> tuple[dict[Site, Tensor], Tensor]:
+def _layer(model: Steps, layer: int, stream: Float[Tensor, "prompt pos d_model"]) -> tuple[dict[Site, Tensor], Tensor]:
     """What is inside a layer, each activation made from the one before it, and the stream after it."""
     attention = model.attention(layer, stream)
     inside: dict[Site, Tensor] = {site: getattr(attention, site) for site in HEAD_SITES}

@@ -1,10 +1,9 @@
-"""Interventions seen at all positions: what `circuit_claims.engine.decoder.patching.intervene` gives at the last one alone.
+"""Interventions over the full sequence: what `circuit_claims.engine.decoder.patching.intervene` gives at END, at all positions.
 
-Claims on loss ask for every position. There is no cone to keep to then but the layers after the first edit.
+Claims on loss ask for every position. The causal cone is then all positions of the layers after the first edit.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -12,28 +11,19 @@ from torch import Tensor
 
 from circuit_claims import forward_passes
 from circuit_claims.engine.decoder.layer import BaseLayer, through
-from circuit_claims.engine.decoder.transformer import Run, Transformer
+from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.edits import Edit, set_activation
+from circuit_claims.engine.run import Run
 from circuit_claims.time_spent import spent_on
-
-if TYPE_CHECKING:
-    from circuit_claims.engine.hooked.decoder import HookedDecoder
 
 
 @spent_on("interventions")
 @torch.inference_mode()
-def final_stream(model: "Transformer | HookedDecoder", base: Run, edits: Sequence[Edit]) -> Float[Tensor, "prompt pos d_model"]:
-    """The final residual stream at all positions under edits that are made together, before the final layer norm.
-
-    Raises Untested, with the reason, where an edit has no meaning in the model's architecture.
-    """
+def final_stream(model: Steps, base: Run, edits: Sequence[Edit]) -> Float[Tensor, "prompt pos d_model"]:
+    """The final residual stream at all positions under edits that are made together, before the final layer norm."""
     if not edits:
         return base.resid[-1]
     first = min(edit.layer for edit in edits)
-    if not isinstance(model, Transformer):
-        from circuit_claims.engine.hooked import patching
-
-        return patching.all_positions(model, base, edits)
     forward_passes.count(len(base.tokens))
     stream = base.resid[first][None].clone()
     for layer in range(first, model.n_layers):
@@ -43,15 +33,8 @@ def final_stream(model: "Transformer | HookedDecoder", base: Run, edits: Sequenc
 
 
 @torch.inference_mode()
-def pattern_with_keys(model: "Transformer | HookedDecoder", base: Run, edit: Edit) -> Float[Tensor, "prompt query key"]:
-    """One head's attention probabilities with its keys set, its queries as they are.
-
-    Raises Untested where query heads share their keys in groups: one head's alone are then in no activation.
-    """
-    if not isinstance(model, Transformer):
-        from circuit_claims.engine.hooked import patching
-
-        return patching.pattern_under(model, base, edit)
+def pattern_with_keys(model: Steps, base: Run, edit: Edit) -> Float[Tensor, "prompt query key"]:
+    """One head's attention probabilities with its keys set, its queries as they are."""
     inside = model.attention(edit.layer, base.resid[edit.layer])
     keys = set_activation(inside.k.clone(), edit)
     one = slice(edit.head, edit.head + 1)

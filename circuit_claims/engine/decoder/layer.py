@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from circuit_claims.engine.decoder.transformer import ROWS, Run, Transformer
+from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.edits import HEAD_SITES, Edit, Site, set_activation
+from circuit_claims.engine.run import ROWS, Run
 from circuit_claims.heads import Head
 
 
@@ -22,10 +23,10 @@ from circuit_claims.heads import Head
 class BaseLayer:
     """One layer of the run that is intervened on; what is inside is computed where it is asked for.
 
-    first: the first position of the cone; seen: the first whose output anybody will look at (END in the last layer).
+    first: the first position of the causal cone; seen: the first whose output anybody will look at (END in the last layer).
     """
 
-    model: Transformer
+    model: Steps
     base: Run
     layer: int
     first: int
@@ -137,7 +138,7 @@ def _apply(tensor: Tensor, site: Site, edits: Sequence[Sequence[Edit]], first: i
 
 
 def _attend(here: BaseLayer, q: Tensor, k: Tensor, v: Tensor, edits: Sequence[Sequence[Edit]]) -> Tensor:
-    """z from the interventions' own queries, keys and values, and the untouched run's keys and values before the cone."""
+    """z from the interventions' own queries, keys and values, and the base's keys and values before the causal cone."""
     rows, n_prompts, width, n_heads, d_head = q.shape
     first, length = here.first, here.first + k.shape[2]
     patterns = any(edit.site == "pattern" for its in edits for edit in its)
@@ -168,7 +169,9 @@ def _attend(here: BaseLayer, q: Tensor, k: Tensor, v: Tensor, edits: Sequence[Se
         scores.masked_fill_(here.model.future(width, length, here.seen), -torch.inf)
     pattern = scores.softmax(-1)
     if patterns:
-        _apply(pattern.transpose(2, 3), "pattern", edits, here.seen)  # a view with positions before heads, as everywhere else
+        _apply(
+            pattern.transpose(2, 3), "pattern", edits, here.seen
+        )  # a view with positions before heads, as for all other sites
     z = pattern[..., first:] * v.transpose(2, 3) if v.shape[2] == 1 else pattern[..., first:] @ v.transpose(2, 3)
     if first:
         weights = pattern[..., :first].permute(1, 2, 0, 3, 4).reshape(n_prompts, n_heads, rows * width, first)

@@ -1,4 +1,4 @@
-"""Interventions, computed in their cone.
+"""Interventions, computed in their causal cone.
 
 Setting an activation at layer L and position p can change only layers from L on, at positions from p on. `intervene` computes
 that and nothing else: keys and values of earlier positions come from the untouched run, all interventions that begin at one
@@ -8,26 +8,23 @@ position travel through the layers as one growing batch, and in the last layer o
 import bisect
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from circuit_claims import forward_passes
 from circuit_claims.engine.decoder.layer import BaseLayer, enter_at_heads, few_positions, head_touched, through
-from circuit_claims.engine.decoder.transformer import ROWS, Run, Transformer, slice_run
+from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.edits import LATE_SITES, Edit, set_activation, slice_edit
+from circuit_claims.engine.run import ROWS, Run, slice_run
 from circuit_claims.time_spent import spent_on
-
-if TYPE_CHECKING:
-    from circuit_claims.engine.hooked.decoder import HookedDecoder
 
 
 @spent_on("interventions")
 @torch.inference_mode()
 def intervene(
-    model: "Transformer | HookedDecoder",
+    model: Steps,
     base: Run,
     interventions: Sequence[Sequence[Edit]],
     *,
@@ -39,17 +36,12 @@ def intervene(
     base: the run that is intervened on.
     interventions: each is a set of edits made together. An edit whose value is the base's own changes nothing.
     start: a position before which no edit with `positions=None` differs from the base (for a pair of prompts, the first at
-        which their tokens differ). Edits with positions need no help: the cone starts at the earliest of them.
+        which their tokens differ). Edits with positions need no help: the causal cone starts at the earliest of them.
     memory: bytes that the activations of a chunk may take (the model's own cap unless given); prompts, and then
         interventions, are split to stay below.
 
-    Returns `[intervention, prompt, d_model]`, before the final layer norm. Architectures other than GPT-2's are computed
-    through hooks (`circuit_claims.engine.hooked.patching`).
+    Returns `[intervention, prompt, d_model]`, before the final layer norm.
     """
-    if not isinstance(model, Transformer):
-        from circuit_claims.engine.hooked import patching  # which stands on this file
-
-        return patching.intervene(model, base, interventions, memory=memory)
     memory = model.max_memory if memory is None else memory
     n_prompts, length = base.tokens.shape
     forward_passes.count(n_prompts * len(interventions))
@@ -72,17 +64,11 @@ def intervene(
             for begin in range(0, len(members), n_members):
                 some = members[begin : begin + n_members]
                 edits = [[slice_edit(edit, chunk) for edit in interventions[index]] for index in some]
-                result[some, chunk] = _cone(model, part, edits, first)
+                result[some, chunk] = _causal_cone(model, part, edits, first)
     return result
 
 
-def first_difference(a: Int[Tensor, "prompt pos"], b: Int[Tensor, "prompt pos"]) -> int:
-    """The first position at which two batches differ in any prompt; the last position where they do not differ at all."""
-    differs = (a != b).any(0).nonzero()
-    return int(differs[0]) if len(differs) else a.shape[1] - 1
-
-
-def _cone(model: Transformer, base: Run, interventions: Sequence[Sequence[Edit]], first: int) -> Tensor:
+def _causal_cone(model: Steps, base: Run, interventions: Sequence[Sequence[Edit]], first: int) -> Tensor:
     """The final stream at END under interventions, in the order in which they enter, that begin at one position."""
     n_prompts, length = base.tokens.shape
     state = base.resid.new_empty(len(interventions), n_prompts, length - first, model.d_model)

@@ -10,8 +10,6 @@ at all; where the receiver is the final residual stream, C has already given the
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -19,60 +17,21 @@ from torch import Tensor
 
 from circuit_claims import forward_passes
 from circuit_claims.engine.decoder.patching import intervene
-from circuit_claims.engine.decoder.transformer import Run, Transformer, slice_run
+from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.edits import Edit, set_activation, slice_edit
+from circuit_claims.engine.paths import Mlps, Receivers, Trace, Written, check_path
+from circuit_claims.engine.run import Run, slice_run
 from circuit_claims.heads import Head
 from circuit_claims.time_spent import spent_on
 
-if TYPE_CHECKING:
-    from circuit_claims.engine.hooked.decoder import HookedDecoder
-
-#: Whether pass C recomputes MLPs (as the paper does) or freezes them too, which leaves the path without any stop on its way.
-Mlps = Literal["recomputed", "frozen"]
-
-
-@dataclass(frozen=True)
-class Receivers:
-    """The queries (q), keys (k) or values (v) of some heads."""
-
-    heads: tuple[Head, ...]
-    input: Literal["q", "k", "v"]
-
-    def __post_init__(self) -> None:
-        if self.input not in ("q", "k", "v"):
-            raise ValueError(f"unknown input {self.input!r} of the receivers: use q, k or v")
-
-    def __str__(self) -> str:
-        names = {"q": "queries", "k": "keys", "v": "values"}
-        return f"{names[self.input]} of {', '.join(map(str, self.heads))}"
-
-
-@dataclass(frozen=True)
-class Trace:
-    """A run at some positions: the stream before each layer and between attention and MLP, and all head outputs.
-
-    positions: `[prompt, k]`.
-    """
-
-    positions: Int[Tensor, "prompt k"]
-    pre: Float[Tensor, "layers_and_one prompt k d_model"]
-    mid: Float[Tensor, "layer prompt k d_model"]
-    z: Float[Tensor, "layer prompt k head d_head"]
-
 
 @torch.inference_mode()
-def trace(
-    model: "Transformer | HookedDecoder", run: Run, positions: Int[Tensor, "prompt k"], knocked_out: Sequence[Edit] = ()
-) -> Trace:
+def trace(model: Steps, run: Run, positions: Int[Tensor, "prompt k"], knocked_out: Sequence[Edit] = ()) -> Trace:
     """Look into a run at some positions.
 
     knocked_out: edits of z that the run is made under; the forward pass is then made anew, since a run remembers its residual
     stream alone, and what a knocked-out head writes does not follow from that.
     """
-    if not isinstance(model, Transformer):
-        from circuit_claims.engine.hooked import path_patching  # which stands on this file
-
-        return path_patching.trace(model, run, positions, knocked_out)
     if knocked_out:
         return _trace_knocked_out(model, run, positions, knocked_out)
     rows = torch.arange(len(positions), device=positions.device)[:, None]
@@ -82,7 +41,7 @@ def trace(
     return Trace(positions, pre, mid, z)
 
 
-def _trace_knocked_out(model: Transformer, run: Run, positions: Int[Tensor, "prompt k"], edits: Sequence[Edit]) -> Trace:
+def _trace_knocked_out(model: Steps, run: Run, positions: Int[Tensor, "prompt k"], edits: Sequence[Edit]) -> Trace:
     forward_passes.count(len(positions))
     rows = torch.arange(len(positions), device=positions.device)[:, None]
     stream, pre, mid, outputs = run.resid[0], [], [], []
@@ -100,10 +59,19 @@ def _trace_knocked_out(model: Transformer, run: Run, positions: Int[Tensor, "pro
     return Trace(positions, torch.stack(pre), torch.stack(mid), torch.stack(outputs))
 
 
+@torch.inference_mode()
+def written_at(model: Steps, run: Run, positions: Int[Tensor, "prompt k"], knocked_out: Sequence[Edit] = ()) -> Written:
+    """What every part writes into the stream at some positions, as differences of the stream that it stands in."""
+    found = trace(model, run, positions, knocked_out)
+    attention = list(found.mid - found.pre[:-1])
+    mlps = [found.pre[layer + 1] - found.pre[layer] - out for layer, out in enumerate(attention)]
+    return Written(found.pre[0], attention, mlps, list(found.z), found.pre[-1])
+
+
 @spent_on("path patching")
 @torch.inference_mode()
 def path_patch(
-    model: "Transformer | HookedDecoder",
+    model: Steps,
     base: Run,
     new: Run,
     senders: Sequence[Sequence[Head]],
@@ -125,20 +93,7 @@ def path_patch(
     Raises ValueError where the direct path to the logits does not start at END, for knock-outs with receivers or of anything
     but z, and for unknown `mlps`.
     """
-    if mlps not in get_args(Mlps):
-        raise ValueError(f"unknown mlps {mlps!r}: use {' or '.join(get_args(Mlps))}")
-    if any(edit.site != "z" for edit in knocked_out):
-        raise ValueError("knock-outs under which paths are patched are edits of z")
-    length = base.tokens.shape[1]
-    if receivers is None and not bool((positions[:, -1] == length - 1).all()):
-        raise ValueError("a direct path to the logits starts at END: give the last position")
-    if receivers is not None and knocked_out:
-        raise ValueError("path patching in a model with heads knocked out goes to the logits alone")
-    if not isinstance(model, Transformer):
-        from circuit_claims.engine.hooked import path_patching  # which stands on this file
-
-        options = {"mlps": mlps, "knocked_out": knocked_out, "memory": memory}
-        return path_patching.path_patch(model, base, new, senders, receivers, positions, **options)
+    check_path(base, receivers, positions, mlps, knocked_out)
     memory = model.max_memory if memory is None else memory
     n_prompts, width = positions.shape
     # The stream under each sender, before and after attention, and what pass D is to set.
@@ -157,8 +112,8 @@ def path_patch(
 
 @spent_on("path patching")
 @torch.inference_mode()
-def received(
-    model: "Transformer | HookedDecoder",
+def receiver_inputs(
+    model: Steps,
     base: Run,
     new: Run,
     senders: Sequence[Head],
@@ -167,18 +122,14 @@ def received(
 ) -> list[Edit]:
     """The receivers' inputs at some positions as pass C records them: the edits of pass D, for who wants more than its END.
 
-    Receivers before every sender are left out: nothing reaches them. MLPs are recomputed. Raises Untested as `path_patch` does.
+    Receivers before every sender are left out: nothing reaches them. MLPs are recomputed.
     """
-    if not isinstance(model, Transformer):
-        from circuit_claims.engine.hooked import path_patching  # which stands on this file
-
-        return path_patching.received(model, base, new, senders, receivers, positions)
     frozen, z = trace(model, base, positions), trace(model, new, positions).z
     return _pass_c(model, frozen, z, [senders], receivers, "recomputed")[2][0]
 
 
 def _pass_c(
-    model: Transformer,
+    model: Steps,
     frozen: Trace,
     z: Float[Tensor, "layer prompt k head d_head"],
     senders: Sequence[Sequence[Head]],
@@ -228,7 +179,7 @@ def _pass_c(
 
 
 def _one_chunk(
-    model: Transformer,
+    model: Steps,
     base: Run,
     frozen: Trace,
     z: Float[Tensor, "layer prompt k head d_head"],

@@ -1,10 +1,8 @@
-"""A forward pass in two halves: up to a layer, and from a layer on with whatever stream is put there, at all positions.
+"""A forward pass up to a layer, and one from a layer on with whatever stream is put there, at all positions.
 
 What a sparse autoencoder needs: training reads the stream before one layer and nothing behind it, and splicing puts a
 reconstruction there. `circuit_claims.engine.decoder.patching.intervene` is cheaper where only the last position is looked at.
 """
-
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -12,45 +10,33 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from circuit_claims import forward_passes
-from circuit_claims.engine.decoder.transformer import ROWS, Transformer
+from circuit_claims.engine.decoder.steps import Steps
+from circuit_claims.engine.run import ROWS
 from circuit_claims.time_spent import spent_on
-
-if TYPE_CHECKING:
-    from circuit_claims.engine.hooked.decoder import HookedDecoder
 
 
 @spent_on("forward passes")
 @torch.inference_mode()
-def stream_before(
-    model: "Transformer | HookedDecoder", tokens: Int[Tensor, "prompt pos"], layer: int
-) -> Float[Tensor, "prompt pos d_model"]:
+def stop_at_layer(model: Steps, tokens: Int[Tensor, "prompt pos"], layer: int) -> Float[Tensor, "prompt pos d_model"]:
     """The residual stream before `layer`; with the number of layers, after the last one. No later layer is computed."""
     forward_passes.count(len(tokens))
-    if isinstance(model, Transformer):
-        return _through(model, model.embed(tokens), 0, layer)
-    last = layer == model.n_layers
-    place = (layer - 1, "resid_post") if last else (layer, "resid_pre")
-    return model.passes.read(tokens, [place], stop=layer if last else layer + 1)[place]
+    return _through(model, model.embed(tokens), 0, layer)
 
 
 @spent_on("interventions")
 @torch.inference_mode()
-def stream_after(
-    model: "Transformer | HookedDecoder", stream: Float[Tensor, "prompt pos d_model"], layer: int
+def start_at_layer(
+    model: Steps, stream: Float[Tensor, "prompt pos d_model"], layer: int
 ) -> Float[Tensor, "prompt pos d_model"]:
     """The final residual stream, before the last norm, where `stream` stands before `layer`; it stays as it is."""
     forward_passes.count(len(stream))
     if layer == model.n_layers:
         return stream
-    if isinstance(model, Transformer):
-        return _through(model, stream.clone(memory_format=torch.contiguous_format), layer, model.n_layers)
-    place = (model.n_layers - 1, "resid_post")
-    tokens = torch.ones(stream.shape[:2], dtype=torch.long, device=stream.device)  # whose embedding nobody looks at
-    return model.passes.read(tokens, [place], start=layer, stream=stream)[place]
+    return _through(model, stream.clone(memory_format=torch.contiguous_format), layer, model.n_layers)
 
 
 def _through(
-    model: Transformer, stream: Float[Tensor, "prompt pos d_model"], first: int, stop: int
+    model: Steps, stream: Float[Tensor, "prompt pos d_model"], first: int, stop: int
 ) -> Float[Tensor, "prompt pos d_model"]:
     """The stream through some layers, in place, a few prompts at a time: what is inside a layer stays small."""
     for layer in range(first, stop):

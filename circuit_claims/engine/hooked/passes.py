@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from circuit_claims.engine.decoder.transformer import UnsupportedArchitecture
+from circuit_claims.engine.unsupported import UnsupportedArchitecture
 
 #: TransformerLens's names of what is read and written, below a block. `resid_mid` is missing on purpose: the bridge's hook of
 #: that name is an alias of the MLP's input, and writing to it leaves the stream itself as it was.

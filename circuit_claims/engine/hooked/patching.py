@@ -1,4 +1,4 @@
-"""Interventions on decoders of any architecture: `intervene` of `circuit_claims.engine.decoder.patching`, through hooks.
+"""Interventions on decoders of any architecture, through hooks.
 
 Interventions that begin in the same layer travel as one batch, from that layer on: nothing before it is computed. All positions
 are, since the model's own code knows whole sequences only.
@@ -19,26 +19,28 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuit_claims import forward_passes
-from circuit_claims.engine.decoder.transformer import Run, slice_run
 from circuit_claims.engine.edits import Edit, set_activation, slice_edit
-from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.hooked.passes import Hook, Place
-from circuit_claims.untested import Untested
+from circuit_claims.engine.hooked.steps import HookedSteps
+from circuit_claims.engine.run import Run, slice_run
+from circuit_claims.engine.unsupported import Unsupported
+from circuit_claims.time_spent import spent_on
 
 #: An edit and the row of the batch, counted in interventions, that it is made in.
 Placed = tuple[int, Edit]
 
 
+@spent_on("interventions")
 @torch.inference_mode()
 def intervene(
-    model: HookedDecoder, base: Run, interventions: Sequence[Sequence[Edit]], *, memory: int | None = None
+    model: HookedSteps, base: Run, interventions: Sequence[Sequence[Edit]], *, memory: int | None = None
 ) -> Float[Tensor, "intervention prompt d_model"]:
     """The final residual stream at the last position under each of several interventions on one run.
 
     memory: bytes that the activations of a batch may take (the model's own cap unless given); interventions, and then prompts,
         are split to stay below.
 
-    Raises Untested, with the reason, for edits that have no meaning in this architecture, or that its bridge cannot make.
+    Raises Unsupported, with the reason, for edits that have no meaning in this architecture, or that its bridge cannot make.
     """
     memory = model.max_memory if memory is None else memory
     for edit in (edit for edits in interventions for edit in edits):
@@ -62,12 +64,15 @@ def intervene(
     return result
 
 
-def all_positions(model: HookedDecoder, base: Run, edits: Sequence[Edit]) -> Float[Tensor, "prompt pos d_model"]:
-    """The final residual stream at all positions under one intervention:
-    `circuit_claims.engine.decoder.full_sequence.final_stream`.
+@spent_on("interventions")
+@torch.inference_mode()
+def final_stream(model: HookedSteps, base: Run, edits: Sequence[Edit]) -> Float[Tensor, "prompt pos d_model"]:
+    """The final residual stream at all positions under one intervention.
 
-    Raises Untested as `intervene` does.
+    Raises Unsupported as `intervene` does.
     """
+    if not edits:
+        return base.resid[-1]
     for edit in edits:
         model.needs(edit.site, edited=True)
     forward_passes.count(len(base.tokens))
@@ -79,15 +84,18 @@ def all_positions(model: HookedDecoder, base: Run, edits: Sequence[Edit]) -> Flo
     return torch.cat(parts)
 
 
-def pattern_under(model: HookedDecoder, base: Run, edit: Edit) -> Float[Tensor, "prompt query key"]:
+@torch.inference_mode()
+def pattern_with_keys(model: HookedSteps, base: Run, edit: Edit) -> Float[Tensor, "prompt query key"]:
     """One head's attention probabilities under an edit of its queries or keys.
 
-    Raises Untested where query heads share keys in groups, or the pattern cannot be read.
+    Raises Unsupported where query heads share keys in groups, or the pattern cannot be read.
     """
     model.needs(edit.site, edited=True)
     model.needs("pattern")
     if model.group > 1:
-        raise Untested("query heads share keys in groups here: the attention of one with keys of its own is in no activation")
+        raise Unsupported(
+            "query heads share keys in groups here: the attention of one with keys of its own is in no activation"
+        )
     batch = Batch(model, 1, len(base.tokens))
     batch.add(0, edit)
     place = (edit.layer, "pattern")
@@ -95,13 +103,13 @@ def pattern_under(model: HookedDecoder, base: Run, edit: Edit) -> Float[Tensor, 
     return model.passes.read(base.tokens, [place], batch.hooks(), **options)[place][:, edit.head]
 
 
-def bytes_of_a_prompt(model: HookedDecoder, length: int, element_size: int) -> int:
+def bytes_of_a_prompt(model: HookedSteps, length: int, element_size: int) -> int:
     """About what one prompt's activations of one layer take at their widest, a few of which live at once."""
     return 3 * length * (2 * model.d_mlp + 6 * model.d_model + 3 * model.n_heads * length) * element_size
 
 
 def _from_layer(
-    model: HookedDecoder, base: Run, interventions: Sequence[Sequence[Edit]], layer: int
+    model: HookedSteps, base: Run, interventions: Sequence[Sequence[Edit]], layer: int
 ) -> Float[Tensor, "intervention prompt pos d_model"]:
     rows, n_prompts = len(interventions), len(base.tokens)
     batch = Batch(model, rows, n_prompts)
@@ -124,7 +132,7 @@ def _from_layer(
 class Batch:
     """Edits of several interventions, as hooks of one pass over `rows` times the same prompts."""
 
-    model: HookedDecoder
+    model: HookedSteps
     rows: int
     n_prompts: int
     edits: dict[Place, list[Placed]] = field(default_factory=lambda: defaultdict(list))
@@ -143,9 +151,9 @@ class Batch:
             if edit.head is not None:
                 self.of_one_head[edit.layer].append((row, edit))
                 return
-            if edit.value.shape[-2] != self.model.n_key_value_heads:
+            if edit.value.shape[-2] != self.model.n_kv_heads:
                 raise ValueError(
-                    f"{self.model.n_heads} heads share {self.model.n_key_value_heads} keys and values: "
+                    f"{self.model.n_heads} heads share {self.model.n_kv_heads} keys and values: "
                     "set as many, or name the head that is meant"
                 )
         self.edits[edit.layer, edit.site].append((row, edit))

@@ -3,9 +3,10 @@
 (A) the original prompt, and (B) the new one: head outputs are noted. (C) The original prompt with every head set to what it
 gave in A, but for the senders, which are set to what they gave in B; MLPs and norms are recomputed, or MLPs are set to what
 they gave in A; the receivers' inputs are noted. (D) The original prompt with the receivers' inputs set to these. C begins at
-the first sender's layer, and is one batch for all senders that begin there; D is `hooked_cone.intervene`.
+the first sender's layer, and is one batch for all senders that begin there; D is `intervene` of
+`circuit_claims.engine.hooked.patching`.
 
-A key or value of a head that shares it with others is changed for that head alone (see `hooked_cone`).
+A key or value of a head that shares it with others is changed for that head alone, as it is there.
 """
 
 from collections import defaultdict
@@ -17,13 +18,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuit_claims import forward_passes
-from circuit_claims.engine.decoder.path_patching import Mlps, Receivers, Trace
-from circuit_claims.engine.decoder.transformer import Run, slice_run
 from circuit_claims.engine.edits import Edit, slice_edit
-from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.hooked.passes import Hook, Place
 from circuit_claims.engine.hooked.patching import Batch, bytes_of_a_prompt, intervene
+from circuit_claims.engine.hooked.steps import HookedSteps
+from circuit_claims.engine.paths import Mlps, Receivers, Trace, Written, check_path
+from circuit_claims.engine.run import Run, slice_run
 from circuit_claims.heads import Head
+from circuit_claims.time_spent import spent_on
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,10 @@ class Noted:
 
 
 @torch.inference_mode()
-def trace(model: HookedDecoder, run: Run, positions: Int[Tensor, "prompt k"], knocked_out: Sequence[Edit] = ()) -> Trace:
-    """Look into a run at some positions: `path_patching.trace`.
+def trace(model: HookedSteps, run: Run, positions: Int[Tensor, "prompt k"], knocked_out: Sequence[Edit] = ()) -> Trace:
+    """Look into a run at some positions, made under edits of z or under none.
 
-    Raises Untested where attention and MLP stand side by side, so that there is no stream between them.
+    Raises Unsupported where attention and MLP stand side by side, so that there is no stream between them.
     """
     model.needs("resid_mid", "z")
     noted = _note(model, run, knocked_out, ("resid_pre", "attn_out", "z"))
@@ -50,8 +52,30 @@ def trace(model: HookedDecoder, run: Run, positions: Int[Tensor, "prompt k"], kn
 
 
 @torch.inference_mode()
+def written_at(model: HookedSteps, run: Run, positions: Int[Tensor, "prompt k"], knocked_out: Sequence[Edit] = ()) -> Written:
+    """What every part writes into the stream at some positions.
+
+    Without knock-outs attention and MLP may stand side by side: nothing is between them then, but both write.
+
+    Raises Unsupported where heads' or attention outputs cannot be read; under knock-outs, as `trace` does.
+    """
+    if knocked_out:
+        found = trace(model, run, positions, knocked_out)
+        pre, z, attention = found.pre, list(found.z), list(found.mid - found.pre[:-1])
+    else:
+        model.needs("z", "attn_out")
+        rows = torch.arange(len(positions), device=positions.device)[:, None]
+        inside = [model.attention(layer, run.resid[layer]) for layer in range(model.n_layers)]
+        pre, z = run.resid[:, rows, positions], [each.z[rows, positions] for each in inside]
+        attention = [each.out[rows, positions] for each in inside]
+    mlps = [pre[layer + 1] - pre[layer] - out for layer, out in enumerate(attention)]
+    return Written(pre[0], attention, mlps, z, pre[-1])
+
+
+@spent_on("path patching")
+@torch.inference_mode()
 def path_patch(
-    model: HookedDecoder,
+    model: HookedSteps,
     base: Run,
     new: Run,
     senders: Sequence[Sequence[Head]],
@@ -62,10 +86,12 @@ def path_patch(
     knocked_out: Sequence[Edit] = (),
     memory: int | None = None,
 ) -> Float[Tensor, "sender prompt d_model"]:
-    """The final residual stream at END under path patching: `path_patching.path_patch`, which has checked the arguments.
+    """The final residual stream at END under path patching, for each of several sets of senders.
 
-    Raises Untested, with the reason, where this architecture has no such path or its bridge cannot patch it.
+    Raises ValueError as `check_path` does, and Unsupported, with the reason, where this architecture has no such path or its
+    bridge cannot patch it.
     """
+    check_path(base, receivers, positions, mlps, knocked_out)
     model.needs("z", *(() if receivers is None else (receivers.input,)), edited=True)
     if mlps == "frozen":
         model.needs("mlp_out", edited=True)
@@ -89,15 +115,20 @@ def path_patch(
     return torch.cat(parts, dim=1)
 
 
-def received(
-    model: HookedDecoder,
+@spent_on("path patching")
+@torch.inference_mode()
+def receiver_inputs(
+    model: HookedSteps,
     base: Run,
     new: Run,
     senders: Sequence[Head],
     receivers: Receivers,
     positions: Int[Tensor, "prompt k"],
 ) -> list[Edit]:
-    """The receivers' inputs as pass C records them: `path_patching.received`."""
+    """The receivers' inputs as pass C records them: the edits of pass D, without those of receivers that no sender reaches.
+
+    Raises Unsupported where heads' outputs or the receivers' inputs cannot be read or edited.
+    """
     model.needs("z", receivers.input, edited=True)
     first = min(head.layer for head in senders)
     if all(head.layer <= first for head in receivers.heads):
@@ -110,7 +141,7 @@ def received(
 class _Passes:
     """What passes C and D are made of."""
 
-    model: HookedDecoder
+    model: HookedSteps
     base: Run
     a: Noted
     b: Noted
@@ -126,7 +157,7 @@ def _one_chunk(
     result = untouched.expand(len(senders), *untouched.shape).clone()
     by_layer: dict[int, list[int]] = defaultdict(list)
     for index, heads in enumerate(senders):
-        # What sends in or behind the last receiver's layer is not heard by any.
+        # What sends in or behind the last receiver's layer reaches none.
         if heads and (layer := min(head.layer for head in heads)) < last:
             by_layer[layer].append(index)
     for layer, indices in by_layer.items():
@@ -196,7 +227,7 @@ class _Frozen:
         return hook
 
 
-def _note(model: HookedDecoder, run: Run, knocked_out: Sequence[Edit], sites: Sequence[str]) -> Noted:
+def _note(model: HookedSteps, run: Run, knocked_out: Sequence[Edit], sites: Sequence[str]) -> Noted:
     """Passes A and B, with heads knocked out where it is asked for."""
     forward_passes.count(len(run.tokens))
     batch = Batch(model, 1, len(run.tokens))

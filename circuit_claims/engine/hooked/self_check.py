@@ -1,6 +1,6 @@
 """What can be trusted of a model that is computed through hooks, found out on loading by identities.
 
-A hook that is read but not heard, an output that is not what is added to the stream, a pass that starts in the middle and ends
+A hook whose edit has no effect, an output that is not what is added to the stream, a pass that starts in the middle and ends
 elsewhere: each would give a number without a word. So every step is tried once on a few tokens, in every layer, and what does
 not do what it says is refused with a reason.
 """
@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.transformer import UnsupportedArchitecture
-from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.hooked.passes import HOOKS, Place
+from circuit_claims.engine.hooked.steps import HookedSteps
+from circuit_claims.engine.unsupported import UnsupportedArchitecture
 
 #: What each site is called in a sentence.
 NAMES = {
@@ -30,30 +30,30 @@ NAMES = {
 }
 
 
-#: The most that an identity may be off, however coarse the dtype: what is not heard at all is off by about one.
+#: The most that an identity may be off, however coarse the dtype: an edit without any effect is off by about one.
 COARSEST = 0.06
 
 
-def check(model: HookedDecoder, tokens: Int[Tensor, "prompt pos"], tolerance: float) -> None:
-    """Fill `model.unread` and `model.unheard`.
+def check(model: HookedSteps, tokens: Int[Tensor, "prompt pos"], tolerance: float) -> None:
+    """Fill `model.not_readable` and `model.not_editable`.
 
     tolerance: what rounding is allowed, as a share of the largest number compared (of log-probabilities: plainly).
 
     Raises UnsupportedArchitecture where the stream itself, or a pass from a middle layer on, is not the bridge's own.
     """
     tokens = torch.cat([tokens, tokens.flip(1)])  # two rows, so that one put in the other's place would be seen
-    model.unread, model.unheard = {}, {}
+    model.not_readable, model.not_editable = {}, {}
     theirs = model.bridge(tokens, prepend_bos=False, use_cache=False)[:, -1].float()
     run = model.run(tokens)
     _stream(model, run.resid, theirs, tolerance)
     tolerance = min(tolerance, COARSEST)
     found = _read_all(model, tokens)
-    model.unread = {site: reason for site in HOOKS if (reason := _not_there(model, site, found, tokens))}
+    model.not_readable = {site: reason for site in HOOKS if (reason := _not_there(model, site, found, tokens))}
     for found_out in _identities(model, tokens, found, tolerance):
         found_out()
 
 
-def _stream(model: HookedDecoder, resid: Tensor, theirs: Tensor, tolerance: float) -> None:
+def _stream(model: HookedSteps, resid: Tensor, theirs: Tensor, tolerance: float) -> None:
     difference = float((model.logits(resid[-1][:, -1]).float().log_softmax(-1) - theirs.log_softmax(-1)).abs().max())
     if not difference <= tolerance:
         raise UnsupportedArchitecture(
@@ -71,7 +71,7 @@ def _stream(model: HookedDecoder, resid: Tensor, theirs: Tensor, tolerance: floa
             )
 
 
-def _read_all(model: HookedDecoder, tokens: Tensor) -> dict[Place, Tensor]:
+def _read_all(model: HookedSteps, tokens: Tensor) -> dict[Place, Tensor]:
     """Everything that the hooks show in one pass, each site's hook called as often as it is."""
     found: dict[Place, Tensor] = {}
     times: dict[Place, int] = {}
@@ -88,13 +88,13 @@ def _read_all(model: HookedDecoder, tokens: Tensor) -> dict[Place, Tensor]:
     return {place: activation for place, activation in found.items() if times[place] == 1}
 
 
-def _not_there(model: HookedDecoder, site: str, found: dict[Place, Tensor], tokens: Tensor) -> str:
+def _not_there(model: HookedSteps, site: str, found: dict[Place, Tensor], tokens: Tensor) -> str:
     prompts, length = tokens.shape
     stream = (prompts, length, model.d_model)
     shape = {
         "q": (prompts, length, model.n_heads, model.d_head),
-        "k": (prompts, length, model.n_key_value_heads, model.d_head),
-        "v": (prompts, length, model.n_key_value_heads, model.d_head),
+        "k": (prompts, length, model.n_kv_heads, model.d_head),
+        "v": (prompts, length, model.n_kv_heads, model.d_head),
         "pattern": (prompts, model.n_heads, length, length),
         "z": (prompts, length, model.n_heads, model.d_head),
     }.get(site, stream)
@@ -107,7 +107,7 @@ def _not_there(model: HookedDecoder, site: str, found: dict[Place, Tensor], toke
 
 
 def _identities(
-    model: HookedDecoder, tokens: Tensor, found: dict[Place, Tensor], tolerance: float
+    model: HookedSteps, tokens: Tensor, found: dict[Place, Tensor], tolerance: float
 ) -> Iterator[Callable[[], None]]:
     """The checks one after the other; each refuses what it finds wrong, and a later one may rest on it."""
     layers = range(model.n_layers)
@@ -119,7 +119,7 @@ def _identities(
         return model.passes.read(tokens, [(layer, wanted)], puts, **start)[layer, wanted]
 
     def holds(identity: Callable[[int], tuple[Tensor, Tensor]], *sites: str) -> bool:
-        if any(site in model.unread for site in sites):
+        if any(site in model.not_readable for site in sites):
             return True  # refused already
         return all(_equal(*identity(layer), tolerance) for layer in layers)
 
@@ -138,21 +138,21 @@ def _identities(
 
         sites = ("attn_out", "mlp_out")
         if not holds(read, *sites):
-            _refuse(model.unread, sites, "attention and MLP outputs as the bridge shows them do not add up to the stream")
+            _refuse(model.not_readable, sites, "attention and MLP outputs as the bridge shows them do not add up to the stream")
         elif not holds(written, *sites):
-            _refuse(model.unheard, sites, "an edit of the bridge's attention or MLP outputs does not arrive in the stream")
+            _refuse(model.not_editable, sites, "an edit of the bridge's attention or MLP outputs does not arrive in the stream")
 
     def between() -> None:
         if model.parallel or any("hook_resid_mid" not in block.hook_aliases for block in model.passes.blocks):
-            model.unread["resid_mid"] = (
+            model.not_readable["resid_mid"] = (
                 "attention and MLP stand side by side in this architecture: there is no stream between them"
             )
             return
-        for reasons in (model.unread, model.unheard):
+        for reasons in (model.not_readable, model.not_editable):
             for site in ("attn_out", "mlp_out"):
                 if site in reasons:
                     reasons["resid_mid"] = reasons[site]
-        if "resid_mid" in model.unread or "resid_mid" in model.unheard:
+        if "resid_mid" in model.not_readable or "resid_mid" in model.not_editable:
             return
 
         def follows(layer: int) -> tuple[Tensor, Tensor]:
@@ -164,10 +164,12 @@ def _identities(
             return model.passes.read(tokens, [place], puts, **start)[place], found[place]
 
         if not holds(follows):
-            model.unread["resid_mid"] = "the MLP of this architecture hears something else than the stream after the attention"
+            model.not_readable["resid_mid"] = (
+                "the MLP of this architecture hears something else than the stream after the attention"
+            )
 
     def attention() -> None:
-        """Heads' outputs are values averaged by the pattern, and whatever is set there is heard."""
+        """Heads' outputs are values averaged by the pattern, and whatever is set there has its effect."""
 
         def averaged(layer: int) -> tuple[Tensor, Tensor]:
             pattern = found[layer, "pattern"].flip(0).flip(1)
@@ -175,7 +177,7 @@ def _identities(
             z = layer_with(layer, {"pattern": pattern, "v": values}, "z")
             return z, (pattern @ values.repeat_interleave(model.group, 2).transpose(1, 2)).transpose(1, 2)
 
-        def values_heard(layer: int) -> tuple[Tensor, Tensor]:
+        def values_edited(layer: int) -> tuple[Tensor, Tensor]:
             z = layer_with(layer, {"v": found[layer, "v"] * 0.5}, "z")
             return z, found[layer, "z"] * 0.5
 
@@ -183,24 +185,24 @@ def _identities(
             swapped = layer_with(layer, {"q": found[layer, "q"].flip(0), "k": found[layer, "k"].flip(0)}, "pattern")
             return swapped, found[layer, "pattern"].flip(0)
 
-        def output_heard(layer: int) -> tuple[Tensor, Tensor]:
+        def output_edited(layer: int) -> tuple[Tensor, Tensor]:
             return layer_with(layer, {"z": found[layer, "z"].flip(0)}, "attn_out"), found[layer, "attn_out"].flip(0)
 
-        not_heard = "an edit of the bridge's {} does not change what it should in this architecture"
-        if not holds(output_heard, "z", "attn_out"):
-            _refuse(model.unheard, ("z",), not_heard.format(NAMES["z"]))
+        without_effect = "an edit of the bridge's {} does not change what it should in this architecture"
+        if not holds(output_edited, "z", "attn_out"):
+            _refuse(model.not_editable, ("z",), without_effect.format(NAMES["z"]))
         if not holds(looks, "q", "k", "pattern"):
-            _refuse(model.unheard, ("q", "k"), not_heard.format("queries and keys"))
+            _refuse(model.not_editable, ("q", "k"), without_effect.format("queries and keys"))
         if not holds(averaged, "v", "pattern", "z"):
-            _refuse(model.unheard, ("pattern",), not_heard.format(NAMES["pattern"]))
-            if not holds(values_heard, "v", "z"):
-                _refuse(model.unheard, ("v",), not_heard.format(NAMES["v"]))
+            _refuse(model.not_editable, ("pattern",), without_effect.format(NAMES["pattern"]))
+            if not holds(values_edited, "v", "z"):
+                _refuse(model.not_editable, ("v",), without_effect.format(NAMES["v"]))
 
     def heads() -> None:
-        """What heads write adds up, with the bias, to the attention's output; what a head hears is its own."""
-        reason = model.unread.get("attn_out") or model.unread.get("z") or model.unheard.get("z")
+        """What heads write adds up, with the bias, to the attention's output."""
+        reason = model.not_readable.get("attn_out") or model.not_readable.get("z") or model.not_editable.get("z")
         if reason:
-            model.unread["head_out"] = reason
+            model.not_readable["head_out"] = reason
             return
 
         def adds_up(layer: int) -> tuple[Tensor, Tensor]:
@@ -211,7 +213,7 @@ def _identities(
             return nothing + sum(written.view(shape) for written in alone), found[layer, "attn_out"]
 
         if not holds(adds_up):
-            model.unread["head_out"] = "heads' outputs do not simply add up in the stream of this architecture"
+            model.not_readable["head_out"] = "heads' outputs do not simply add up in the stream of this architecture"
 
     def inputs() -> None:
         for which in ("q", "k", "v"):
@@ -224,18 +226,20 @@ def _identities(
                 return read[place].view(found[place].shape), found[place]
 
             if not holds(alone, which):
-                model.unread[which] = f"{NAMES[which]} of this architecture follow from more than the stream at their position"
+                model.not_readable[which] = (
+                    f"{NAMES[which]} of this architecture follow from more than the stream at their position"
+                )
 
     def norm() -> None:
         if not hasattr(model.bridge, "ln_final"):
-            model.unread["frozen_norm"] = "this architecture has no final norm"
+            model.not_readable["frozen_norm"] = "this architecture has no final norm"
             return
         x, y = found[0, "resid_pre"], found[model.n_layers - 1, "resid_post"]
         parts = model._frozen_norm(x, y) + model._frozen_norm(y, y)
         bias = model.bridge.ln_final(torch.zeros_like(y[:1, :1]))
         whole = _equal(model._frozen_norm(y, y) + bias, model.bridge.ln_final(y), tolerance)
         if not (whole and _equal(model._frozen_norm(x + y, y), parts, tolerance)):
-            model.unread["frozen_norm"] = "the final norm of this architecture is neither a layer norm nor an RMS norm"
+            model.not_readable["frozen_norm"] = "the final norm of this architecture is neither a layer norm nor an RMS norm"
 
     yield from (outputs, between, attention, heads, inputs, norm)
 

@@ -4,39 +4,27 @@ Source: Hanna et al. 2023, section 3.1, and the authors' code (`circuit_discover
 chosen paths alone, straight to the logits or through chosen MLPs, and every other node is what it was. With all heads frozen
 nothing moves between positions, so all of this happens in the stream at END, where what nodes write adds up.
 
-`path_patching` (Wang et al. 2022) differs in that heads alone are senders, and all MLPs on the way are recomputed or none.
+`Engine.path_patch` (Wang et al. 2022) differs in that heads alone are senders, and all MLPs on the way are recomputed or none.
+Here nothing but the engine's own steps is needed, so that all engines share this one computation.
 """
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from circuit_claims import forward_passes
-from circuit_claims.engine.decoder.path_patching import Trace, trace
-from circuit_claims.engine.decoder.transformer import ROWS, Run, Transformer, slice_run
+from circuit_claims.engine.paths import Part, Trace
+from circuit_claims.engine.protocol import Engine
+from circuit_claims.engine.run import ROWS, Run, slice_run
 from circuit_claims.time_spent import spent_on
-
-if TYPE_CHECKING:
-    from circuit_claims.engine.hooked.decoder import HookedDecoder
-
-
-class Part(NamedTuple):
-    """A head (layer, head), or a layer's MLP (layer, None)."""
-
-    layer: int
-    head: int | None = None
-
-    def __str__(self) -> str:
-        return f"MLP {self.layer}" if self.head is None else f"L{self.layer}H{self.head}"
 
 
 @spent_on("path patching")
 @torch.inference_mode()
-def patch_at_end(
-    model: "Transformer | HookedDecoder",
+def path_patch_parts(
+    engine: Engine,
     base: Run,
     new: Run,
     senders: Sequence[Collection[Part]],
@@ -49,7 +37,7 @@ def patch_at_end(
     through: the layers whose MLP sees the change and passes on what comes of it; all others write what they wrote in `base`. An
         MLP that is itself a sender writes what it wrote in `new`.
 
-    Raises Untested, with the reason, where an architecture's forward pass has no such parts.
+    Raises Unsupported, with the reason, where an architecture's forward pass has no such parts.
     """
     n_prompts, length = base.tokens.shape
     forward_passes.count(n_prompts * len(senders))
@@ -59,12 +47,12 @@ def patch_at_end(
         chunk = slice(first, first + step)
         before, other = slice_run(base, chunk), slice_run(new, chunk)
         end = torch.full((len(before.tokens), 1), length - 1, device=base.tokens.device)
-        parts.append(_one_chunk(model, trace(model, before, end), trace(model, other, end), senders, set(through)))
+        parts.append(_one_chunk(engine, engine.trace(before, end), engine.trace(other, end), senders, set(through)))
     return torch.cat(parts, dim=1)
 
 
 def _one_chunk(
-    model: "Transformer | HookedDecoder",
+    engine: Engine,
     base: Trace,
     new: Trace,
     senders: Sequence[Collection[Part]],
@@ -73,12 +61,12 @@ def _one_chunk(
     final = base.pre[-1][:, 0]
     change = final.new_zeros(len(senders), *final.shape)
     sets = [frozenset(parts) for parts in senders]
-    for layer in range(model.n_layers):
+    for layer in range(engine.n_layers):
         for row, parts in enumerate(sets):
             for part in parts:
                 if part.layer == layer and part.head is not None:
                     z = new.z[layer][:, 0, part.head] - base.z[layer][:, 0, part.head]
-                    change[row] += model.head_out(layer, z, part.head)
+                    change[row] += engine.head_out(layer, z, part.head)
         mlp = [row for row, parts in enumerate(sets) if Part(layer) in parts]
         if mlp:
             written = [run.pre[layer + 1][:, 0] - run.mid[layer][:, 0] for run in (new, base)]
@@ -87,7 +75,7 @@ def _one_chunk(
         seeing = [row for row in under_way if layer in through and row not in mlp]
         if seeing:
             mid = base.mid[layer][:, 0]
-            change[seeing] += model.mlp_out(layer, mid + change[seeing]) - model.mlp_out(layer, mid)
+            change[seeing] += engine.mlp_out(layer, mid + change[seeing]) - engine.mlp_out(layer, mid)
         if mlp:
             change[mlp] += passed_on
     return final + change
