@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.patching import first_difference, intervene
 from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.run import first_difference
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples, Shown
@@ -313,7 +313,7 @@ class Story:
         """Patched minus corrupted for every intervention on the corrupted run, and clean minus corrupted."""
         run, start = self.subject.run(corrupted.tokens), first_difference(clean.tokens, corrupted.tokens)
         base = self.difference(run.resid[-1][:, -1], clean)
-        patched = self.difference(intervene(self.subject.transformer, run, interventions, start=start), clean)
+        patched = self.difference(self.subject.transformer.intervene(run, interventions, start=start), clean)
         return (patched - base).T, self.logit_difference_of(clean) - base
 
     def head_outputs_at(self, batch: Batch, positions: Int[Tensor, "prompt k"]) -> list[Float[Tensor, "prompt k head d_head"]]:

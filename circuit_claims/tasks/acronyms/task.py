@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.patching import intervene
 from circuit_claims.engine.edits import Edit
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined
@@ -54,7 +53,7 @@ class AcronymStory(AttentionStory):
             positions, run, edits = clean.at("END"), self.subject.run(clean.tokens), []
             for layer, z in enumerate(self.head_outputs_at(corrupted, positions)):
                 edits += [[Edit(layer, "z", z[:, :, head], head, positions)] for head in range(model.n_heads)]
-            return (self.logit_difference_of(clean) - self.difference(intervene(model, run, edits), clean)).T
+            return (self.logit_difference_of(clean) - self.difference(model.intervene(run, edits), clean)).T
 
         quantity = "loss by noising one head's output at END"
         labels = {"quantity": f"{quantity} ({CORRUPTION})", "column_axis": "head", "marks": self._marks}

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.transformer import Transformer
+from circuit_claims.engine.unsupported import Unsupported
+from circuit_claims.engine.weights import Weights
 from circuit_claims.heads import Head
 from circuit_claims.measure.grid_statistics import at_head
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
@@ -38,18 +39,18 @@ SAMPLED = 256
 DRAWN = (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000)
 
 
-def weights_of(subject: Subject, what: str) -> Transformer:
+def weights_of(subject: Subject, what: str) -> Weights:
     """The subject's weights, laid out as GPT-2's; `what` is read off them, for the message.
 
     Raises Untested where the subject is of another architecture.
     """
-    model = subject.transformer
-    if not isinstance(model, Transformer):
+    try:
+        return subject.transformer.weights()
+    except Unsupported:
         raise Untested(
             f"{what} read off weights as GPT-2 lays them out, "
             f"and {subject.name} is of another architecture: take a subject of GPT-2's"
-        )
-    return model
+        ) from None
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +66,7 @@ class TokenCircuits:
         return f"token circuits of {self.subject.name}"
 
     @property
-    def model(self) -> Transformer:
+    def model(self) -> Weights:
         """The weights.
 
         Raises Untested where they are not laid out as GPT-2's.

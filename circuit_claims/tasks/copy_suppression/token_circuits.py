@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from circuit_claims.engine.decoder.transformer import Transformer
+from circuit_claims.engine.weights import Weights
 from circuit_claims.heads import Head
 
 Circuit = Literal["OV", "QK"]
@@ -56,12 +56,12 @@ class TokenMatrix:
         return torch.cat(found)
 
 
-def effective_embedding(model: Transformer) -> Float[Tensor, "token d_model"]:
+def effective_embedding(model: Weights) -> Float[Tensor, "token d_model"]:
     """The stream after block 0 of every token by itself: attention pays all to the token, and no position is added.
 
     The attention's biases are left out, the MLP's are not (the notebook's `get_effective_embedding`).
     """
-    block, values = model.blocks[0], slice(2 * model.n_heads * model.d_head, None)
+    block, values = model.layers[0], slice(2 * model.n_heads * model.d_head, None)
     W_V, W_O = _reading(block.W_qkv[:, values], block.ln1[0]), _centred(_wide(block.W_O))
     norm = tuple(map(_wide, block.ln2))
     W_in, b_in, W_out, b_out = map(_wide, (block.W_in, block.b_in, block.W_out, block.b_out))
@@ -74,13 +74,13 @@ def effective_embedding(model: Transformer) -> Float[Tensor, "token d_model"]:
     return torch.cat(parts)
 
 
-def unembedding(model: Transformer) -> Float[Tensor, "d_model token"]:
+def unembedding(model: Weights) -> Float[Tensor, "d_model token"]:
     """W_U with the final layer norm's gain folded in, centred over the stream and over the vocabulary."""
     return _centred(_reading(model.W_U, model.ln_final[0]))
 
 
 def token_matrix(
-    model: Transformer,
+    model: Weights,
     head: Head,
     circuit: Circuit,
     embedding: Float[Tensor, "token d_model"],
@@ -92,7 +92,7 @@ def token_matrix(
     """
     if circuit not in CIRCUITS:
         raise ValueError(f"unknown circuit {circuit!r}: use one of {', '.join(CIRCUITS)}")
-    block, size = model.blocks[head.layer], model.d_head
+    block, size = model.layers[head.layer], model.d_head
 
     def reads(which: str) -> Float[Tensor, "d_model d_head"]:
         first = ("QKV".index(which) * model.n_heads + head.head) * size
@@ -104,7 +104,7 @@ def token_matrix(
     return TokenMatrix(-(embedding @ reads("V")), W_O @ unembedding)
 
 
-def full_copying_scores(model: Transformer) -> Float[np.ndarray, "layer head"]:
+def full_copying_scores(model: Weights) -> Float[np.ndarray, "layer head"]:
     """The copying score of each full OV circuit, W_E W_V W_O W_U: the sum of the eigenvalues over the sum of their sizes.
 
     The eigenvalues are those of the product taken the other way round, which is as small as a head is wide. Source: Elhage et
@@ -113,7 +113,7 @@ def full_copying_scores(model: Transformer) -> Float[np.ndarray, "layer head"]:
     between = (unembedding(model).double() @ _centred(_wide(model.W_E)).double()).cpu()
     scores = np.zeros((model.n_layers, model.n_heads))
     for head in all_heads(model):
-        block, first = model.blocks[head.layer], head.head * model.d_head
+        block, first = model.layers[head.layer], head.head * model.d_head
         reads = _reading(block.W_qkv[:, 2 * model.n_heads * model.d_head + first :][:, : model.d_head], block.ln1[0])
         writes = _centred(_wide(block.W_O[first : first + model.d_head]))
         eigenvalues = np.linalg.eigvals((writes.double().cpu() @ between @ reads.double().cpu()).numpy())
@@ -122,7 +122,7 @@ def full_copying_scores(model: Transformer) -> Float[np.ndarray, "layer head"]:
     return scores
 
 
-def all_heads(model: Transformer) -> Iterator[Head]:
+def all_heads(model: Weights) -> Iterator[Head]:
     """Every head, layer by layer."""
     return (Head(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads))
 

@@ -20,8 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.node_paths import Part, patch_at_end
-from circuit_claims.engine.decoder.path_patching import Receivers, path_patch
+from circuit_claims.engine.paths import Part, Receivers
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, side_by_side
 from circuit_claims.measure.samples import Shown
@@ -169,7 +168,7 @@ class YearStory(AttentionStory):
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
             run, new = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens)
-            resid = path_patch(model, run, new, senders, into, clean.at("YY"))
+            resid = model.path_patch(run, new, senders, into, clean.at("YY"))
             return (self.logit_difference_of(clean) - self.difference(resid, clean)).T
 
         quantity = f"loss by path patching one head at YY to the {into}"
@@ -182,10 +181,10 @@ class YearStory(AttentionStory):
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
             run, new = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens)
-            straight = patch_at_end(model, run, new, [[Part(layer)]])[0]
+            straight = model.path_patch_parts(run, new, [[Part(layer)]])[0]
             resid = straight
             if not direct:  # what arrives by all paths, less what arrives straight
-                resid = patch_at_end(model, run, new, [[Part(layer)]], later)[0] - straight + run.resid[-1][:, -1]
+                resid = model.path_patch_parts(run, new, [[Part(layer)]], later)[0] - straight + run.resid[-1][:, -1]
             return self.logit_difference_of(clean) - self.difference(resid, clean)
 
         way = "directly" if direct else "through later MLPs"
@@ -249,7 +248,7 @@ class YearStory(AttentionStory):
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
             run, new = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens)
-            resid = patch_at_end(model, run, new, senders, through)
+            resid = model.path_patch_parts(run, new, senders, through)
             return (self.logit_difference_of(clean) - self.difference(resid, clean)).T
 
         return self._grid_of_losses(quantity, measure, columns)
@@ -316,7 +315,7 @@ class EndCircuit:
         def measure(clean: Batch, other: Batch) -> np.ndarray:
             runs = [story.subject.run(batch.tokens) for batch in (clean, other)]
             base, new = runs if corrupted else reversed(runs)
-            return read(patch_at_end(story.subject.transformer, base, new, [sender], self.mlps)[0], clean)
+            return read(story.subject.transformer.path_patch_parts(base, new, [sender], self.mlps)[0], clean)
 
         how = "with the circuit alone corrupted" if corrupted else "of the circuit alone"
         measured = story.pairs(f"{quantity} {how}: {self.name}", CORRUPTION, PROBABILITY, measure)

@@ -61,10 +61,10 @@ class Prefixes:
 
         Raises Untested where the model has no room, too few tokens, or no BOS.
         """
-        tokenizer, cfg = self.subject.tokenizer, self.subject.bridge.cfg
-        size = min(LENGTH, cfg.n_ctx)
+        tokenizer, model = self.subject.tokenizer, self.subject.transformer
+        size = min(LENGTH, model.n_ctx)
         special = set(tokenizer.all_special_ids)
-        ordinary = [token for token in range(min(len(tokenizer), cfg.d_vocab)) if token not in special]
+        ordinary = [token for token in range(min(len(tokenizer), model.d_vocab)) if token not in special]
         if size < ROOM_BEHIND + 2 * LENGTHS[-1] or len(ordinary) < size or tokenizer.bos_token_id is None:
             raise Untested(f"{self.subject.name} has no room for {LENGTH} different tokens after BOS")
         random = np.random.default_rng([self.seed, STREAM, length])

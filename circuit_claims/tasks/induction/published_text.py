@@ -16,9 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from circuit_claims.cards.schema import PublishedTable
-from circuit_claims.engine.decoder.full_sequence import final_stream
-from circuit_claims.engine.decoder.transformer import Run
 from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.run import Run
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples
@@ -118,7 +117,7 @@ class PublishedText:
 
     @torch.inference_mode()
     def _loss(self, run: Run, edits: list[Edit] | tuple[()]) -> float:
-        logits = self.subject.transformer.logits(final_stream(self.subject.transformer, run, edits)[0, :-1]).float()
+        logits = self.subject.transformer.logits(self.subject.transformer.final_stream(run, edits)[0, :-1]).float()
         return float(F.cross_entropy(logits, run.tokens[0, 1:]))
 
     def _number(self, quantity: str, measure: Callable[[Run], float]) -> Measurement:

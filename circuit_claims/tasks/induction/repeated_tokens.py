@@ -161,16 +161,16 @@ class RepeatedTokens:
 
         Raises Untested where the model's context is too short to repeat anything.
         """
-        room = (self.subject.bridge.cfg.n_ctx - int(self.prepend_bos)) // 2
+        room = (self.subject.transformer.n_ctx - int(self.prepend_bos)) // 2
         if room < 4:
             raise Untested(
-                f"{self.subject.name} has a context of {self.subject.bridge.cfg.n_ctx} tokens: too short to repeat any"
+                f"{self.subject.name} has a context of {self.subject.transformer.n_ctx} tokens: too short to repeat any"
             )
         return min(self.length, room)
 
     @property
     def _vocabulary(self) -> int:
-        return min(len(self.subject.tokenizer), self.subject.bridge.cfg.d_vocab)
+        return min(len(self.subject.tokenizer), self.subject.transformer.d_vocab)
 
     @property
     def _ids(self) -> tuple[int, int] | None:

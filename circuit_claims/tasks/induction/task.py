@@ -19,10 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.full_sequence import final_stream, pattern_with_keys
-from circuit_claims.engine.decoder.path_patching import Receivers, received
-from circuit_claims.engine.decoder.transformer import Run
 from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.paths import Receivers
+from circuit_claims.engine.run import Run
 from circuit_claims.heads import Head
 from circuit_claims.measure.figures import curve
 from circuit_claims.measure.measurement import Measurement, combined
@@ -90,7 +89,7 @@ class Induction(RepeatedTokens):
     def losses_of(self, run: Run, edits: Sequence[Edit] = ()) -> Float[np.ndarray, "sequence place"]:
         """The loss of every token of a run but the first (and BOS), in nats, under edits that are made together."""
         model, first = self.subject.transformer, int(self.prepend_bos)
-        stream, parts = final_stream(model, run, edits), []
+        stream, parts = model.final_stream(run, edits), []
         for streams, tokens in zip(stream[:, first:-1], run.tokens[:, first + 1 :], strict=True):
             logits = model.logits(streams).float()
             parts.append(torch.nn.functional.cross_entropy(logits, tokens, reduction="none"))
@@ -334,7 +333,7 @@ class Keys(Changed):
         story, period, first = self.story, self.story.half, int(self.story.prepend_bos)
         model = story.subject.transformer
         if edits:
-            pattern = pattern_with_keys(model, run, edits[0])
+            pattern = model.pattern_with_keys(run, edits[0])
         else:  # nothing of these senders reaches it
             pattern = model.attention(head.layer, run.resid[head.layer]).pattern[:, head.head]
         queries = torch.arange(first + period, run.tokens.shape[1], device=pattern.device)
@@ -344,7 +343,9 @@ class Keys(Changed):
         senders = self.story.others_at_random(self.senders, numbers[0]) if at_random else self.senders
         positions = torch.arange(run.tokens.shape[1], device=run.tokens.device).expand(run.tokens.shape)
         receivers = Receivers(tuple(of), "k")
-        return received(self.story.subject.transformer, run, self.story.other_runs(numbers), senders, receivers, positions)
+        return self.story.subject.transformer.receiver_inputs(
+            run, self.story.other_runs(numbers), senders, receivers, positions
+        )
 
 
 def _one(run: Run, row: int) -> Run:

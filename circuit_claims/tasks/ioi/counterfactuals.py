@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from circuit_claims.engine.decoder.patching import intervene
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
@@ -31,7 +30,7 @@ class SignalStory(CircuitStory):
                     change = COUNTERFACTUALS[token, position]
                     (other,) = self.batches([prompt.changed(change) if change else prompt for prompt in batch.prompts])
                     settings.append(parts_of(self, other, heads, "output", positions))
-            differences = self.difference(intervene(self.subject.transformer, run, settings), batch)
+            differences = self.difference(self.subject.transformer.intervene(run, settings), batch)
             return differences.T.reshape(len(batch.prompts), len(TOKENS), len(POSITIONS))
 
         grid = self.grid(

@@ -12,16 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuit_claims.engine.decoder.transformer import Run, Transformer
-from circuit_claims.engine.hooked.decoder import HookedDecoder
+from circuit_claims.engine.protocol import Engine
+from circuit_claims.engine.run import Run
 
 Ablation = Literal["mean", "zero", "resample"]
 ABLATIONS: tuple[Ablation, ...] = ("mean", "zero", "resample")
 
 
-def head_outputs(
-    model: Transformer | HookedDecoder, run: Run, layers: Sequence[int]
-) -> dict[int, Float[Tensor, "prompt pos head d_head"]]:
+def head_outputs(model: Engine, run: Run, layers: Sequence[int]) -> dict[int, Float[Tensor, "prompt pos head d_head"]]:
     """z of all heads of some layers, at all positions."""
     everywhere = torch.arange(run.tokens.shape[1], device=run.tokens.device).expand(run.tokens.shape)
     return {layer: model.head_outputs_at(run, layer, everywhere) for layer in layers}

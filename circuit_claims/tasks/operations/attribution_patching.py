@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from circuit_claims.engine.decoder.attribution_patching import attributions
 from circuit_claims.measure.agreement import correlation, largest_difference, two_sweeps
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
@@ -74,7 +73,7 @@ class AttributionStory(PatchingStory):
         first = sum(size for name, size in list(sizes.items())[: list(sizes).index(of)])
 
         def packed(clean: Batch, corrupted: Batch) -> np.ndarray:
-            found = attributions(model, self.subject.run(clean.tokens), self.subject.run(corrupted.tokens), clean.answers)
+            found = model.attributions(self.subject.run(clean.tokens), self.subject.run(corrupted.tokens), clean.answers)
             heads = [as_array(found[SITES[part]].sum(2)) for part in PARTS]
             places = [place.expand(-1, model.n_layers)[:, :, None] for place in self.places(clean)]
             blocks = [np.stack([as_array(found[site].gather(2, at))[..., 0] for at in places], axis=-1) for site in BLOCKS]

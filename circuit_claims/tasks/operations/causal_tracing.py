@@ -21,9 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuit_claims.engine.decoder.patching import intervene
-from circuit_claims.engine.decoder.transformer import Run
 from circuit_claims.engine.edits import Edit, Site
+from circuit_claims.engine.run import Run
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Shown
 from circuit_claims.prompts.batch import Batch
@@ -195,7 +194,7 @@ class TracingStory(LensStory, ABC):
             before = self._score(batch, corruption, run.resid[-1][:, -1])
             wholes.append(clean - before)
             if interventions is not None:
-                restored = intervene(self.subject.transformer, run, interventions)
+                restored = self.subject.transformer.intervene(run, interventions)
                 effects.append((self._score(batch, corruption, restored) - before).T)
         return np.mean(effects, axis=0) if effects else np.empty((len(clean), 0)), np.mean(wholes, axis=0)
 

@@ -18,8 +18,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuit_claims.engine.decoder.path_patching import trace
-from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import Edit
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined, side_by_side
@@ -124,18 +122,11 @@ class DirectAttributionStory(SignalStory):
         Raises Untested where the architecture does not show them.
         """
         model, end, run = self.subject.transformer, batch.at("END"), self.subject.run(batch.tokens)
-        if without or isinstance(model, Transformer):
-            bias = {layer: self.value_bias(layer) for layer, _ in without}
-            edits = [Edit(layer, "z", bias[layer][head].expand(len(end), 1, -1), head, end) for layer, head in without]
-            found = trace(model, run, end, edits)
-            pre, mid, z = found.pre[:, :, 0], found.mid[:, :, 0], list(found.z[:, :, 0])
-            attention = list(mid - pre[:-1])
-        else:  # attention and MLP may stand side by side: nothing is between them, but both write
-            model.needs("z", "attn_out")
-            inside = [model.attention(layer, run.resid[layer]) for layer in range(model.n_layers)]
-            pre, z, attention = run.resid[:, :, -1], [each.z[:, -1] for each in inside], [each.out[:, -1] for each in inside]
-        mlp = [pre[layer + 1] - pre[layer] - out for layer, out in enumerate(attention)]
-        return Written(pre[0], attention, mlp, z, pre[-1])
+        bias = {layer: self.value_bias(layer) for layer, _ in without}
+        edits = [Edit(layer, "z", bias[layer][head].expand(len(end), 1, -1), head, end) for layer, head in without]
+        found = model.written_at(run, end, edits)
+        attention, mlp, z = ([part[:, 0] for part in parts] for parts in (found.attn_out, found.mlp_out, found.z))
+        return Written(found.embedding[:, 0], attention, mlp, z, found.final[:, 0])
 
     def value_bias(self, layer: int) -> Float[Tensor, "head d_head"]:
         """What the layer's heads average whatever the prompt is, their outputs on a stream of zeros; none in processed weights.
@@ -308,7 +299,7 @@ class DirectAttribution:
             like = written.final[:, None].expand(part.shape) if self.scaled else None
             return as_array(torch.einsum("pkd,pd->pk", model.frozen_norm(part, like), direction))
 
-        if not isinstance(model, Transformer):
+        if not model.linear_logits:
             self._needs_linear_logits(batch)
         return project
 

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from circuit_claims.engine.decoder.patching import intervene
 from circuit_claims.engine.edits import Edit
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined
@@ -142,7 +141,7 @@ class KnockedOut:
 def knocked_out_differences(story: Story, batch: Batch, settings: Sequence[KnockedOut]) -> Float[np.ndarray, "setting prompt"]:
     """logit(IO) − logit(S) on one batch under each of several settings, in one pass of the engine."""
     run = story.subject.run(batch.tokens)
-    resid = intervene(story.subject.transformer, run, [setting.edits(batch) for setting in settings])
+    resid = story.subject.transformer.intervene(run, [setting.edits(batch) for setting in settings])
     return story.difference(resid, batch)
 
 

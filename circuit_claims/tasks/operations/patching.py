@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.patching import first_difference, intervene
-from circuit_claims.engine.decoder.path_patching import Receivers, path_patch
 from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.paths import Receivers
+from circuit_claims.engine.run import first_difference
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
@@ -142,7 +142,7 @@ class PatchingStory(Story):
             knocked_out = self._knocked_out_at_end(clean, without)
             run, new = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens)
             sets = [*senders, []]  # the last shows the original, or the original without the heads
-            resid = path_patch(model, run, new, sets, receivers, positions, knocked_out=knocked_out)
+            resid = model.path_patch(run, new, sets, receivers, positions, knocked_out=knocked_out)
             differences = self.difference(resid, clean)
             whole = self.logit_difference_of(clean)
             return (differences[-1:] - differences[:-1]).T, whole
@@ -164,7 +164,7 @@ class PatchingStory(Story):
             run, new, positions = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens), clean.at("END")
             effects = []
             for knocked_out in ([], self._knocked_out_at_end(clean, from_heads)):
-                resid = path_patch(model, run, new, senders, None, positions, knocked_out=knocked_out)
+                resid = model.path_patch(run, new, senders, None, positions, knocked_out=knocked_out)
                 patched, original = self.difference(resid, clean)
                 effects.append(original - patched)
             return effects[1] - effects[0]
@@ -242,7 +242,7 @@ class Noised:
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
             edits = parts_of(self.story, corrupted, self.heads, "output", clean.at(self.at))
             run = self.story.subject.run(clean.tokens)
-            return self.story.difference(intervene(self.story.subject.transformer, run, [edits]), clean)[0]
+            return self.story.difference(self.story.subject.transformer.intervene(run, [edits]), clean)[0]
 
         quantity = f"logit difference with {head_list(self.heads)} at {self.at} from other prompts"
         return self.story.pairs(quantity, self.corruption, "logits", measure)
@@ -270,7 +270,7 @@ class Path:
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
             run, new = story.subject.run(clean.tokens), story.subject.run(corrupted.tokens)
-            resid = path_patch(story.subject.transformer, run, new, [self.senders], self.receivers, clean.at(self.at))
+            resid = story.subject.transformer.path_patch(run, new, [self.senders], self.receivers, clean.at(self.at))
             return story.difference(resid, clean)[0]
 
         return story.pairs(f"logit difference with the path {self._name} patched", self.corruption, "logits", measure)

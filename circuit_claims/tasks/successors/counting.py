@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuit_claims.engine.decoder.patching import intervene
 from circuit_claims.engine.edits import Edit
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
@@ -94,7 +93,7 @@ class Kept:
     def _measured(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
         model = self.story.subject.transformer
         run = self.story.subject.run(batch.tokens)
-        return self.story.difference(intervene(model, run, [self.edits(batch)]), batch)[0]
+        return self.story.difference(model.intervene(run, [self.edits(batch)]), batch)[0]
 
     def edits(self, batch: Batch) -> list[Edit]:
         """What replaces the rest of the model on a batch."""

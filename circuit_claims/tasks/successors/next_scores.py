@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from circuit_claims.engine.decoder.transformer import Transformer
+from circuit_claims.engine.weights import Weights
 from circuit_claims.heads import Head
 from circuit_claims.measure.grid_statistics import at_head
 from circuit_claims.measure.measurement import Measurement
@@ -49,7 +49,7 @@ class Successors:
         return f"sequences on {self.subject.name}"
 
     @property
-    def model(self) -> Transformer:
+    def model(self) -> Weights:
         """The weights.
 
         Raises Untested where they are not laid out as GPT-2's.
@@ -201,7 +201,7 @@ class Successors:
 
     def _logits(self, layer: int, streams: Float[Tensor, "member d_model"]):
         """The logits of each head's OV circuit on the streams, head by head."""
-        model, block, size = self.model, self.model.blocks[layer], self.model.d_head
+        model, block, size = self.model, self.model.layers[layer], self.model.d_head
         gain, shift = model.ln_final
         folded, bias = gain[:, None] * model.W_U, shift @ model.W_U + model.b_U
         normed = F.layer_norm(streams, streams.shape[-1:], block.ln1[0], None, model.eps)
@@ -223,7 +223,7 @@ class Successors:
         model = self.model
         if self.subject.mode == "raw":
             columns = slice(2 * model.n_heads * model.d_head, None)
-            biases = [block.b_qkv[columns] + block.ln1[1] @ block.W_qkv[:, columns] for block in model.blocks]
+            biases = [block.b_qkv[columns] + block.ln1[1] @ block.W_qkv[:, columns] for block in model.layers]
             return torch.stack(biases).unflatten(1, (model.n_heads, model.d_head))
         from circuit_claims.models.subject_error import SubjectError
         from circuit_claims.subjects.find import find_folder
