@@ -20,7 +20,7 @@ from torch import Tensor
 
 from circuit_claims.cards.card import Card
 from circuit_claims.cards.schema import Published
-from circuit_claims.engine.decoder.transformer import Run
+from circuit_claims.engine.run import Run
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Samples
 from circuit_claims.measure.store import SessionStore

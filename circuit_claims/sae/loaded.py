@@ -16,10 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.patching import intervene
-from circuit_claims.engine.decoder.stop_at_layer import stream_after, stream_before
-from circuit_claims.engine.decoder.transformer import Run
 from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.run import Run
 from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
 from circuit_claims.models.subject_error import first_line
 from circuit_claims.sae.folder import SaeError, SaeFolder
@@ -75,7 +73,7 @@ class LoadedSae:
 
     def stream(self, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_model"]:
         """The subject's residual stream where the SAE reads it, in the subject's own mode."""
-        return stream_before(self.subject.transformer, tokens.to(self.subject.device), self.layer)
+        return self.subject.transformer.stop_at_layer(tokens.to(self.subject.device), self.layer)
 
     @torch.inference_mode()
     def encode(self, stream: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_sae"]:
@@ -127,11 +125,7 @@ class LoadedSae:
     def logit_weights(self, features: Sequence[int]) -> Float[Tensor, "feature d_vocab"]:
         """What a unit along each feature's direction adds to the logits directly, past all later layers, less the mean over the
         vocabulary; the final norm's gain counts, and its scale is left at 1."""
-        model = self.subject.transformer
-        directions = self.directions[list(features)]
-        gain = getattr(model, "ln_final", None)
-        directions = directions - directions.mean(-1, keepdim=True) if gain is not None else directions
-        logits = (directions * gain[0] if gain is not None else directions) @ model.W_U
+        logits = self.subject.transformer.direct_logits(self.directions[list(features)])
         return logits - logits.mean(-1, keepdim=True)
 
     # The model with the SAE in it
@@ -155,7 +149,7 @@ class LoadedSae:
         put = self.replaced(stream, change, keep_error=keep_error)
         if keep is not None:
             put = torch.where(keep[..., None].to(put.device), stream, put)
-        return stream_after(self.subject.transformer, put, self.layer)
+        return self.subject.transformer.start_at_layer(put, self.layer)
 
     @torch.inference_mode()
     def replaced(
@@ -218,7 +212,7 @@ class LoadedSae:
         model = self.subject.transformer
         last = self.layer == model.n_layers
         layer, site = (self.layer - 1, "resid_post") if last else (self.layer, "resid_pre")
-        return intervene(model, run, [[Edit(layer, site, value, None, positions)] for value in values])
+        return model.intervene(run, [[Edit(layer, site, value, None, positions)] for value in values])
 
 
 def at_value(features: Sequence[int], value: float) -> Change:
@@ -256,7 +250,7 @@ def check_fit(folder: SaeFolder, subject: Subject) -> tuple[Any, bool]:
 
     Raises SaeError as `load_sae` does.
     """
-    metadata, cfg = folder.metadata, subject.bridge.cfg
+    metadata = folder.metadata
     model = metadata.get("model_name")
     same_weights = metadata.get("model_weights_sha256") == subject.weights_sha256
     if model and not same_weights and surely_another(str(model), subject.name, subject.settings.name, subject.card.name):
@@ -264,13 +258,14 @@ def check_fit(folder: SaeFolder, subject: Subject) -> tuple[Any, bool]:
             f"the SAE {folder.name} is of the model {model}, and the subject is {subject.name}: "
             f"take one of this model, or a subject whose card is {model}'s"
         )
-    place = place_of(metadata, cfg.n_layers)
-    if folder.cfg["d_in"] != cfg.d_model:
+    engine = subject.transformer
+    place = place_of(metadata, engine.n_layers)
+    if folder.cfg["d_in"] != engine.d_model:
         raise SaeError(
             f"the SAE {folder.name} reads vectors of {folder.cfg['d_in']} numbers, and the residual stream of {subject.name} "
-            f"has {cfg.d_model}: take an SAE of this model"
+            f"has {engine.d_model}: take an SAE of this model"
         )
-    expected = stream_of(metadata, scaled=folder.scaling_factor is not None, norm=cfg.normalization_type)
+    expected = stream_of(metadata, scaled=folder.scaling_factor is not None, norm=engine.normalization)
     return place, takes_mean_off(expected, stream_at(subject, place.layer))
 
 

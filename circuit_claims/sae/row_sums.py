@@ -26,7 +26,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from circuit_claims.engine.decoder.stop_at_layer import stream_after
 from circuit_claims.sae.folder import SaeError
 from circuit_claims.sae.loaded import ACTIVATIONS, LoadedSae
 from circuit_claims.time_spent import spent_on
@@ -138,7 +137,8 @@ def _measure(
     rebuilt = sae.decode(features, stream)
     put = torch.where(counted[..., None], rebuilt, stream)
     clean, spliced, zeroed = (
-        model.logits(stream_after(model, x, sae.layer)).float().log_softmax(-1) for x in (stream, put, torch.zeros_like(stream))
+        model.logits(model.start_at_layer(x, sae.layer)).float().log_softmax(-1)
+        for x in (stream, put, torch.zeros_like(stream))
     )
     error = stream - rebuilt
     active = features != 0

@@ -112,11 +112,10 @@ def stream_at(subject: "Subject", layer: int) -> Stream:
     What processing centres depends on the architecture: the bridge leaves some models with layer norm as they are. A stream
     that is centred without processing is "either": the raw one and the centred one are the same.
     """
-    from circuit_claims.engine.decoder.stop_at_layer import stream_before
 
-    tokens = torch.arange(2, 2 + MEASURED_TOKENS, device=subject.device)[None] % subject.bridge.cfg.d_vocab
+    tokens = torch.arange(2, 2 + MEASURED_TOKENS, device=subject.device)[None] % subject.transformer.d_vocab
     with torch.inference_mode():
-        share = centred_share(stream_before(subject.transformer, tokens, layer))
+        share = centred_share(subject.transformer.stop_at_layer(tokens, layer))
     if share >= CENTRED[subject.dtype]:
         return "raw"
     return "centred" if subject.mode == "processed" else "either"

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuit_claims.engine.decoder.stop_at_layer import stream_before
 from circuit_claims.sae.folder import SaeError
 from circuit_claims.sae.loaded import LoadedSae, without_advice
 from circuit_claims.sae.row_sums import counted_tokens, row_sums, special_tokens
@@ -196,7 +195,7 @@ def buffer(recipe: Recipe, subject: Subject, text: Rows, number: int) -> Iterato
     rows = text.rows(number * recipe.buffer, recipe.buffer).to(subject.device)
     kept = counted_tokens(rows, special_tokens(subject.tokenizer))
     parts = rows.split(64)
-    stream = torch.cat([stream_before(subject.transformer, part, recipe.layer) for part in parts])[kept]
+    stream = torch.cat([subject.transformer.stop_at_layer(part, recipe.layer) for part in parts])[kept]
     generator = torch.Generator().manual_seed((recipe.seed << 32) + number)
     stream = stream[torch.randperm(len(stream), generator=generator).to(stream.device)].float()
     if len(stream) < recipe.batch:

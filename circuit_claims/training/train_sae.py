@@ -154,7 +154,7 @@ def texts(args: argparse.Namespace, subject: "Subject") -> tuple["Rows", "Rows"]
     if args.text is None:
         return GeneratedRows("training", args.seed), GeneratedRows("held out", args.seed)
     documents, name = documents_of(args.text), Path(args.text).name if Path(args.text).is_file() else args.text
-    longest = getattr(subject.bridge.cfg, "n_ctx", None) or 128
+    longest = subject.transformer.n_ctx or 128
     context = args.context or min(128, longest)
     if not 2 <= context <= longest:
         raise SaeError(f"--context must be from 2 to {longest}, which {subject.name} takes, and is {context}")
