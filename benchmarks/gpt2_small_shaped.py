@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuit_claims.engine.decoder.transformer import Transformer
+from circuit_claims.engine.protocol import Engine
 
 SEED = 0
 
@@ -23,7 +24,7 @@ class Work:
     """
 
     bridge: Any
-    model: Transformer
+    model: Engine
     clean: Int[Tensor, "prompt pos"]
     corrupted: Int[Tensor, "prompt pos"]
     answers: Int[Tensor, "prompt two"]
@@ -54,7 +55,7 @@ class Work:
         return (logits[..., 0] - logits[..., 1]).mean(-1)
 
 
-def random_gpt2_small(device: str = "cpu") -> tuple[Any, Transformer]:
+def random_gpt2_small(device: str = "cpu") -> tuple[Any, Engine]:
     """A random float32 model of GPT-2 small's shape and vocabulary: its bridge, and the engine's view of it."""
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -85,7 +86,7 @@ def random_gpt2_small(device: str = "cpu") -> tuple[Any, Transformer]:
     return bridge, Transformer(bridge)
 
 
-def work(bridge: Any, model: Transformer, n_prompts: int, n_tokens: int) -> Work:
+def work(bridge: Any, model: Engine, n_prompts: int, n_tokens: int) -> Work:
     """Random prompts, clean and corrupted, and two answers for each, the same for the same sizes."""
     generator = torch.Generator().manual_seed(SEED)
     d_vocab = model.W_U.shape[1]

@@ -7,10 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.gpt2_small_shaped import Work
-from circuit_claims.engine.decoder.patching import intervene
-from circuit_claims.engine.decoder.path_patching import Receivers, path_patch
-from circuit_claims.engine.decoder.transformer import Run, slice_run
 from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.paths import Receivers
+from circuit_claims.engine.run import Run, slice_run
 from circuit_claims.heads import Head
 from circuit_claims.tasks.operations.ablation import head_outputs
 
@@ -33,7 +32,7 @@ def heads_at_end(work: Work, memory: int | None = None) -> Float[Tensor, "layer 
     for layer in range(model.n_layers):
         z = model.head_outputs_at(clean, layer, work.end)
         edits += [[Edit(layer, "z", z[:, :, head], head, work.end)] for head in range(model.n_heads)]
-    return work.difference(intervene(model, corrupted, edits, memory=memory)).view(model.n_layers, model.n_heads)
+    return work.difference(model.intervene(corrupted, edits, memory=memory)).view(model.n_layers, model.n_heads)
 
 
 def heads_at_every_position(work: Work, memory: int | None = None) -> Float[Tensor, "layer pos head"]:
@@ -44,7 +43,7 @@ def heads_at_every_position(work: Work, memory: int | None = None) -> Float[Tens
     for layer, z in outputs.items():
         for pos, place in enumerate(places):
             edits += [[Edit(layer, "z", z[:, pos : pos + 1, head], head, place)] for head in range(model.n_heads)]
-    resid = intervene(model, corrupted, edits, memory=memory)
+    resid = model.intervene(corrupted, edits, memory=memory)
     return work.difference(resid).view(model.n_layers, work.n_tokens, model.n_heads)
 
 
@@ -57,7 +56,7 @@ def residual_stream(work: Work, memory: int | None = None) -> Float[Tensor, "lay
         for layer in range(model.n_layers)
         for pos, place in enumerate(places)
     ]
-    return work.difference(intervene(model, corrupted, edits, memory=memory)).view(model.n_layers, work.n_tokens)
+    return work.difference(model.intervene(corrupted, edits, memory=memory)).view(model.n_layers, work.n_tokens)
 
 
 def heads_at_all_positions(work: Work, memory: int | None = None, sites: Sequence[str] = ("z",)) -> Float[Tensor, "..."]:
@@ -66,14 +65,15 @@ def heads_at_all_positions(work: Work, memory: int | None = None, sites: Sequenc
     if tuple(sites) == ("z",):
         parts = [{"z": z} for z in head_outputs(model, clean, range(model.n_layers)).values()]
     else:
-        parts = [vars(model.attention(layer, clean.resid[layer])) for layer in range(model.n_layers)]
+        inside = [model.attention(layer, clean.resid[layer]) for layer in range(model.n_layers)]
+        parts = [{site: getattr(attention, site) for site in sites} for attention in inside]
     edits = []
     for site in sites:
         for layer, part in enumerate(parts):
             value = part[site]
             for head in range(model.n_heads):
                 edits.append([Edit(layer, site, value[:, head] if site == "pattern" else value[:, :, head], head)])
-    grid = work.difference(intervene(model, corrupted, edits, memory=memory))
+    grid = work.difference(model.intervene(corrupted, edits, memory=memory))
     return grid.view(len(sites), model.n_layers, model.n_heads).squeeze(0)
 
 
@@ -96,7 +96,7 @@ def _paths(work: Work, receivers: Receivers | None, memory: int | None) -> Float
     model = work.model
     senders = [[Head(layer, head)] for layer in range(model.n_layers) for head in range(model.n_heads)]
     base, new = _both_runs(work)
-    resid = path_patch(model, base, new, senders, receivers, work.end, memory=memory)
+    resid = model.path_patch(base, new, senders, receivers, work.end, memory=memory)
     return work.difference(resid).view(model.n_layers, model.n_heads)
 
 
@@ -107,4 +107,4 @@ def mean_ablations(work: Work, memory: int | None = None) -> Float[Tensor, "laye
     for layer, z in head_outputs(model, corrupted, range(model.n_layers)).items():
         mean = z.mean(0, keepdim=True).expand_as(z)
         edits += [[Edit(layer, "z", mean[:, :, head], head)] for head in range(model.n_heads)]
-    return work.difference(intervene(model, clean, edits, memory=memory)).view(model.n_layers, model.n_heads)
+    return work.difference(model.intervene(clean, edits, memory=memory)).view(model.n_layers, model.n_heads)

@@ -12,7 +12,6 @@ import torch
 
 from benchmarks import machine, ours
 from benchmarks.gpt2_small_shaped import Work, work
-from circuit_claims.engine.decoder.patching import intervene
 from circuit_claims.engine.edits import Edit
 
 N_PROMPTS = (8, 16, 32, 64, 128, 256)
@@ -91,7 +90,7 @@ def test_costs_grow_with_the_layers_of_the_cone(gpt2_small_shaped, rate, scaling
         z = model.attention(layer, model.run(here.clean).resid[layer]).z
         edits = [[Edit(layer, "z", z[:, :, head], head)] for head in range(model.n_heads)]
         what = "12 heads of one layer, z at all positions"
-        flops[layer] = _measured(what, lambda edits=edits: intervene(model, base, edits), here, rate, scaling, layer=layer)
+        flops[layer] = _measured(what, lambda edits=edits: model.intervene(base, edits), here, rate, scaling, layer=layer)
     per_layer = [(flops[a] - flops[b]) / (b - a) for a, b in itertools.pairwise(LAYERS[:-1])]
     assert max(per_layer) < 1.01 * min(per_layer)
     assert flops[11] < flops[9]  # in the last layer END alone is computed
@@ -101,4 +100,4 @@ def _one_head_a_layer(here: Work) -> torch.Tensor:
     model = here.model
     clean, corrupted = model.run(here.clean), model.run(here.corrupted)
     edits = [[Edit(layer, "z", model.attention(layer, clean.resid[layer]).z[:, :, 0], 0)] for layer in range(model.n_layers)]
-    return here.difference(intervene(model, corrupted, edits))
+    return here.difference(model.intervene(corrupted, edits))
