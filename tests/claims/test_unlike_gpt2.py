@@ -6,8 +6,6 @@ import torch
 
 from circuit_claims.discovery.survey import Survey
 from circuit_claims.discovery.values import name_movers
-from circuit_claims.engine.decoder.patching import intervene
-from circuit_claims.engine.decoder.path_patching import path_patch
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import HEAD_SITES, Edit
 from circuit_claims.engine.hooked.decoder import HookedDecoder
@@ -57,20 +55,20 @@ def test_of_other_architectures_what_their_bridges_can_do_agrees_too(tmp_path, p
     subject = load(save_tiny_decoder(tmp_path / "model", name), "raw")
     model, (clean, corrupted) = subject.transformer, pair
     assert isinstance(model, HookedDecoder)
-    assert ("pattern" in model.unheard) is (name in ("GPT-J", "OPT"))
-    assert ("head_out" in model.unread) is (name == "Olmo2")
-    assert ("resid_mid" in model.unread) is (name in ("GPT-J", "Phi"))
+    assert ("pattern" in model.not_editable) is (name in ("GPT-J", "OPT"))
+    assert ("head_out" in model.not_readable) is (name == "Olmo2")
+    assert ("resid_mid" in model.not_readable) is (name in ("GPT-J", "Phi"))
     base, cache = model.run(corrupted), cache_of(subject.bridge, clean)
     for site in HOOKS:
         grouped = site in ("k", "v") and model.group > 1
         edits = edits_from(cache, site, SCATTERED, by_head=site in HEAD_SITES and not grouped)
-        if site in model.unheard:
+        if site in model.not_editable:
             with pytest.raises(Untested, match="does not change what it should"):
-                intervene(model, base, edits)
+                model.intervene(base, edits)
             continue
         theirs = torch.stack([forward_with(subject.bridge, corrupted, cache, edit) for edit in edits])
-        assert (model.logits(intervene(model, base, edits)) - theirs).abs().max() < 1e-4
-    ours = path_patch(model, base, model.run(clean), EVERY_HEAD, None, ONLY_END)
+        assert (model.logits(model.intervene(base, edits)) - theirs).abs().max() < 1e-4
+    ours = model.path_patch(base, model.run(clean), EVERY_HEAD, None, ONLY_END)
     assert (ours - at_end(plainly(subject.bridge, corrupted, clean, EVERY_HEAD, None, ONLY_END))).abs().max() < 1e-4
 
 
@@ -80,7 +78,7 @@ def test_a_bridge_whose_attention_writes_something_else_than_it_shows_is_noticed
     run = model.run(pair[0])
     for part in ("attn_out", "mlp_out", "resid_mid"):
         with pytest.raises(Untested, match="do not add up to the stream"):
-            intervene(model, run, [[Edit(0, part, run.resid[0])]])
+            model.intervene(run, [[Edit(0, part, run.resid[0])]])
     with pytest.raises(Untested, match="do not add up"):
         _ = model.attention(0, run.resid[0]).out
     assert model.attention(0, run.resid[0]).z.shape == (5, 9, HEADS, 8)
@@ -112,7 +110,7 @@ def test_a_hook_that_is_not_called_is_an_error(llama, pair):
     spoil(llama.bridge.blocks[2].attn.o, lambda out: out)
     object.__setattr__(llama.bridge.blocks[2].attn.o, "forward", llama.bridge.blocks[2].attn.o.original_component.forward)
     with pytest.raises(RuntimeError, match="went past z of layer 2 without calling its hook"):
-        intervene(model, model.run(pair[0]), [[Edit(2, "z", torch.zeros(5, 9, HEADS, 8))]])
+        model.intervene(model.run(pair[0]), [[Edit(2, "z", torch.zeros(5, 9, HEADS, 8))]])
 
 
 # A trained model in another architecture's words.
@@ -158,7 +156,7 @@ def test_mini_written_as_an_OPT_measures_what_mini_measures(mini, mini_as_opt):
 
 
 def test_discovery_leaves_out_what_an_architecture_does_not_have(mini_as_opt, monkeypatch):
-    monkeypatch.setitem(mini_as_opt.transformer.unread, "head_out", "heads' outputs do not simply add up")
+    monkeypatch.setitem(mini_as_opt.transformer.not_readable, "head_out", "heads' outputs do not simply add up")
     survey = Survey.of(mini_as_opt, n=24, seed=0, prepend_bos=False)
     found = name_movers(survey, mini_as_opt.card)
     wanted = {"name_mover_correlation", "name_mover_copy_score", "average_copy_score"}

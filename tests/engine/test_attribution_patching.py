@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from circuit_claims.engine.decoder.attribution_patching import ATTRIBUTED, attributions
-from circuit_claims.engine.decoder.patching import intervene
-from circuit_claims.engine.decoder.transformer import Run, Transformer
-from circuit_claims.engine.edits import HEAD_SITES, Edit
+from circuit_claims.engine.decoder.transformer import Transformer
+from circuit_claims.engine.edits import ATTRIBUTED, HEAD_SITES, Edit
+from circuit_claims.engine.run import Run
+from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.heads import Head
 from circuit_claims.subjects.subject import Settings, Subject, prepare
-from circuit_claims.untested import Untested
 from tests.conftest import HEADS, LAYERS
 from tests.engine.test_engine import HOOKS
 from tests.support.other_architectures import load, save_tiny_decoder
@@ -52,7 +51,7 @@ def gradients_of_the_bridge(bridge, tokens: torch.Tensor, answers: torch.Tensor)
 def test_attributions_are_gradients_through_the_bridge_times_the_change(tiny, pair):
     bridge, model = tiny
     clean, corrupted = pair
-    found = attributions(model, model.run(clean), model.run(corrupted), ANSWERS)
+    found = model.attributions(model.run(clean), model.run(corrupted), ANSWERS)
     gradients = gradients_of_the_bridge(bridge, corrupted, ANSWERS)
     with torch.no_grad():
         (_, of_clean), (_, of_corrupted) = (bridge.run_with_cache(tokens, prepend_bos=False) for tokens in (clean, corrupted))
@@ -72,14 +71,14 @@ def test_an_attribution_is_the_slope_of_a_partial_patch(tmp_path, pair, site):
     subject = subject_of(save_tiny_gpt2(tmp_path / "tiny", n_layer=LAYERS, n_head=HEADS, n_embd=32), dtype="float64")
     model = subject.transformer
     clean, corrupted = (subject.run(tokens) for tokens in pair)
-    found, step = attributions(model, clean, corrupted, ANSWERS)[site], 1e-4
+    found, step = model.attributions(clean, corrupted, ANSWERS)[site], 1e-4
     for layer in range(LAYERS):
         (of_clean, of_corrupted), edits = (inside(model, run, layer, site) for run in (clean, corrupted)), []
         for part in range(HEADS) if site in HEAD_SITES else [None]:
             chosen = ... if part is None else (slice(None), part) if site == "pattern" else (slice(None), slice(None), part)
             start, change = of_corrupted[chosen], of_clean[chosen] - of_corrupted[chosen]
             edits += [[Edit(layer, site, start + sign * step * change, part)] for sign in (1, -1)]
-        there, back = difference(model, intervene(model, corrupted, edits)).view(-1, 2, len(ANSWERS)).unbind(1)
+        there, back = difference(model, model.intervene(corrupted, edits)).view(-1, 2, len(ANSWERS)).unbind(1)
         slopes = (there - back).T / (2 * step)
         expected = found[:, layer].sum(1)
         assert (slopes - expected.view(slopes.shape)).abs().max() < 1e-5
@@ -110,25 +109,25 @@ def test_where_everything_after_a_patch_is_linear_the_estimate_is_exact(tiny, pa
         model = Linear(bridge)
     clean, corrupted = (model.run(tokens) for tokens in pair)
     base, last = difference(model, corrupted.resid[-1][:, -1]), LAYERS - 1
-    found = attributions(model, clean, corrupted, ANSWERS)
+    found = model.attributions(clean, corrupted, ANSWERS)
     for site in ("v", "pattern", "z", "attn_out", "mlp_out"):
         value = inside(model, clean, last, site)
         parts = range(HEADS) if site in HEAD_SITES else [None]
         values = [value if h is None else value[:, h] if site == "pattern" else value[:, :, h] for h in parts]
         edits = [[Edit(last, site, one, h)] for h, one in zip(parts, values, strict=True)]
-        patched = difference(model, intervene(model, corrupted, edits)) - base
+        patched = difference(model, model.intervene(corrupted, edits)) - base
         scale = patched.abs().max()
         assert (found[site][:, last].sum(1).view(len(ANSWERS), -1).T - patched).abs().max() < 1e-4 * scale, site
     keys = inside(model, clean, last, "k")
     edits = [[Edit(last, "k", keys[:, :, h], h)] for h in range(HEADS)]
-    patched = difference(model, intervene(model, corrupted, edits)) - base
+    patched = difference(model, model.intervene(corrupted, edits)) - base
     assert (found["k"][:, last].sum(1).T - patched).abs().max() > 1e-2 * patched.abs().max(), "a softmax is not linear"
 
 
 def test_of_the_same_prompt_nothing_is_attributed(tiny, pair):
     _, model = tiny
     run = model.run(pair[0])
-    assert all(value.abs().max() < 1e-5 for value in attributions(model, run, run, ANSWERS).values())
+    assert all(value.abs().max() < 1e-5 for value in model.attributions(run, run, ANSWERS).values())
 
 
 def test_processing_the_weights_changes_no_attribution(tmp_path, pair):
@@ -137,7 +136,7 @@ def test_processing_the_weights_changes_no_attribution(tmp_path, pair):
     found = []
     for mode in ("raw", "processed"):
         model = subject_of(folder, mode=mode).transformer
-        found.append(attributions(model, model.run(pair[0]), model.run(pair[1]), ANSWERS))
+        found.append(model.attributions(model.run(pair[0]), model.run(pair[1]), ANSWERS))
     for site in ATTRIBUTED:
         assert (found[0][site] - found[1][site]).abs().max() < 1e-4, site
 
@@ -145,7 +144,7 @@ def test_processing_the_weights_changes_no_attribution(tmp_path, pair):
 def test_splitting_the_prompts_changes_nothing(tiny, pair):
     _, model = tiny
     runs = [model.run(tokens) for tokens in pair]
-    at_once, one_by_one = (attributions(model, *runs, ANSWERS, memory=memory) for memory in (None, 1))
+    at_once, one_by_one = (model.attributions(*runs, ANSWERS, memory=memory) for memory in (None, 1))
     assert all((at_once[site] - one_by_one[site]).abs().max() < 1e-5 for site in ATTRIBUTED)
 
 
@@ -155,15 +154,15 @@ def test_gradients_pass_an_engine_that_was_made_while_a_claim_measured(tmp_path,
     subject = subject_of(save_tiny_gpt2(tmp_path / "tiny", n_layer=LAYERS, n_head=HEADS, n_embd=32), mode=mode)
     with torch.inference_mode():
         clean, corrupted = (subject.run(tokens.clone()) for tokens in pair)
-        found = attributions(subject.transformer, clean, corrupted, ANSWERS.clone())
+        found = subject.transformer.attributions(clean, corrupted, ANSWERS.clone())
     assert found["q"].abs().max() > 1e-3
 
 
 def test_other_architectures_say_that_they_cannot(tmp_path, pair):
     subject = load(save_tiny_decoder(tmp_path / "model", "Llama"), "raw")
     runs = [subject.run(tokens) for tokens in pair]
-    with pytest.raises(Untested, match="GPT-2"):
-        attributions(subject.transformer, *runs, ANSWERS)
+    with pytest.raises(Unsupported, match="GPT-2"):
+        subject.transformer.attributions(*runs, ANSWERS)
 
 
 @torch.inference_mode()
@@ -205,7 +204,7 @@ def test_with_the_norm_frozen_senders_add_up_to_the_receivers_attribution(tiny, 
     whole = attributed(clean.resid[receiver.layer] - corrupted.resid[receiver.layer])
     assert (sum(paths) - whole).abs().max() < 1e-4
     # Without freezing, the two differ by the clean scale over the corrupted one.
-    unfrozen = attributions(model, clean, corrupted, ANSWERS)["v"][:, receiver.layer, :, receiver.head].sum(1)
+    unfrozen = model.attributions(clean, corrupted, ANSWERS)["v"][:, receiver.layer, :, receiver.head].sum(1)
     refrozen = (gradient * (values_at(model, clean, receiver, scale) - values_at(model, corrupted, receiver, scale))).sum(
         (1, 2)
     )

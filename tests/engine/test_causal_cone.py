@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from circuit_claims.engine.decoder.patching import intervene
 from circuit_claims.engine.edits import Edit
 from tests.conftest import HEADS, LAYERS
 
@@ -44,7 +43,7 @@ def test_a_heads_output_at_one_position_costs_its_cone_and_no_row_more(tiny, pai
     clean, corrupted = (model.run(tokens) for tokens in pair)
     edit = z_edit(model, clean, layer, 1, at(position))
     before = list(mlp_rows)
-    intervene(model, corrupted, [[edit]])
+    model.intervene(corrupted, [[edit]])
     width = LENGTH - position
     cone = [0] * layer + [1] + [width] * (LAYERS - layer - 1)
     cone[LAST] = 1
@@ -58,7 +57,7 @@ def test_a_residual_stream_costs_its_cone(tiny, pair, mlp_rows):
     where = at(6)
     edit = Edit(1, "resid_pre", clean.resid[1][:, 6:7], None, where)
     before = list(mlp_rows)
-    intervene(model, corrupted, [[edit]])
+    model.intervene(corrupted, [[edit]])
     assert [after - b for after, b in zip(mlp_rows, before, strict=True)] == [0, 3 * N_PROMPTS, N_PROMPTS]
 
 
@@ -70,8 +69,8 @@ def test_interventions_that_begin_at_different_places_are_what_each_is_alone(tin
     edits = [[z_edit(model, clean, layer, layer, at(position))] for position in (7, 4, 8, 5) for layer in (2, 0, 1)]
     edits += [[Edit(layer, "resid_pre", clean.resid[layer])] for layer in (2, 0)] + [[]]
     edits += [[Edit(1, "mlp_out", torch.zeros(5, 1, model.d_model), None, at(6))], [Edit(2, "resid_post", clean.resid[3])]]
-    together = intervene(model, corrupted, edits)
-    alone = torch.cat([intervene(model, corrupted, [each]) for each in edits])
+    together = model.intervene(corrupted, edits)
+    alone = torch.cat([model.intervene(corrupted, [each]) for each in edits])
     assert (together - alone).abs().max() < 1e-5
     assert len({round(float(row.abs().sum()), 3) for row in alone}) > 8, "the interventions are alike: nothing was compared"
 
@@ -105,7 +104,7 @@ def test_several_edits_of_one_head_agree_with_hooks(tiny, pair, sites, layer, wh
 
         hooks.append((name, hook))
     theirs = bridge.run_with_hooks(corrupted, fwd_hooks=hooks, prepend_bos=False)[:, -1]
-    ours = model.logits(intervene(model, model.run(corrupted), [edits]))[0]
+    ours = model.logits(model.intervene(model.run(corrupted), [edits]))[0]
     assert (ours - theirs).abs().max() < 1e-4
 
 
@@ -121,7 +120,7 @@ def test_what_a_run_keeps_is_what_it_would_compute_again(tiny, pair):
             assert (ours - theirs).abs().max() < 1e-5
     source = model.run(clean)
     edits = [[z_edit(model, source, layer, head, at(6))] for layer in range(LAYERS) for head in range(HEADS)]
-    assert (intervene(model, plain, edits) - intervene(model, keeping, edits)).abs().max() < 1e-5
+    assert (model.intervene(plain, edits) - model.intervene(keeping, edits)).abs().max() < 1e-5
     assert keeping.n_bytes > 2 * plain.n_bytes
 
 
@@ -146,8 +145,8 @@ def test_many_rows_go_through_a_layer_in_blocks_that_change_nothing(tiny, pair, 
     _, model = tiny
     clean, corrupted = (model.run(tokens) for tokens in pair)
     edits = [[z_edit(model, clean, layer, head, None)] for layer in range(LAYERS) for head in range(HEADS)]
-    whole = intervene(model, corrupted, edits)
-    for module in ("transformer", "cone_layer", "cone"):
-        monkeypatch.setattr(f"circuit_claims.fixtures.interventions.{module}.ROWS", 7)
-    assert (intervene(model, corrupted, edits) - whole).abs().max() < 1e-5
+    whole = model.intervene(corrupted, edits)
+    for module in ("steps", "layer", "patching"):
+        monkeypatch.setattr(f"circuit_claims.engine.decoder.{module}.ROWS", 7)
+    assert (model.intervene(corrupted, edits) - whole).abs().max() < 1e-5
     assert (model.run(pair[1]).resid - corrupted.resid).abs().max() < 1e-5

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformer_lens import patching
 
-from circuit_claims.engine.decoder.patching import first_difference, intervene
 from circuit_claims.engine.edits import HEAD_SITES, Edit
+from circuit_claims.engine.run import first_difference
 from tests.conftest import HEADS, LAYERS
 
 HOOKS = {
@@ -64,7 +64,7 @@ def test_every_intervention_agrees_with_the_bridges_hooks(tiny, pair, site, posi
     clean, corrupted = pair
     _, cache = bridge.run_with_cache(clean, prepend_bos=False)
     edits = edits_from(cache, site, positions)
-    ours = model.logits(intervene(model, model.run(corrupted), edits, start=first_difference(clean, corrupted)))
+    ours = model.logits(model.intervene(model.run(corrupted), edits, start=first_difference(clean, corrupted)))
     theirs = torch.stack([plainly(bridge, corrupted, cache, edit) for (edit,) in edits])
     untouched = bridge(corrupted, prepend_bos=False)[:, -1]
     assert (ours - theirs).abs().max() < 1e-4
@@ -100,7 +100,7 @@ def test_sweeps_agree_with_transformer_lens(tiny, pair, name, site):
     for column in columns:
         where = None if column is None else torch.full((len(clean), 1), column)
         edits = edits_from(cache, site, where)
-        logits = model.logits(intervene(model, model.run(corrupted), edits))
+        logits = model.logits(model.intervene(model.run(corrupted), edits))
         values = (logits[..., 7] - logits[..., 11]).mean(1)
         if site in HEAD_SITES:
             values = values.view(LAYERS, HEADS)
@@ -124,7 +124,7 @@ def test_a_change_of_attn_out_equals_the_same_change_of_resid_mid(tiny, pair):
     for layer in range(LAYERS):
         out = model.attention(layer, run.resid[layer]).out
         edits = [[Edit(layer, "attn_out", out + delta)], [Edit(layer, "resid_mid", run.resid[layer] + out + delta)]]
-        by_attn, by_mid = intervene(model, run, edits)
+        by_attn, by_mid = model.intervene(run, edits)
         assert (by_attn - by_mid).abs().max() < 1e-4
         assert (by_attn - run.resid[-1][:, -1]).abs().max() > 1e-2
 
@@ -140,7 +140,7 @@ def test_patching_nothing_changes_nothing(tiny, pair):
             [Edit(layer, "resid_pre", run.resid[layer])],
             [],
         ]
-        same = intervene(model, run, edits)
+        same = model.intervene(run, edits)
         assert (same - run.resid[-1][:, -1]).abs().max() < 1e-4
 
 
@@ -156,7 +156,7 @@ def test_patching_everything_gives_the_other_run(tiny, pair):
         mid = source.resid[layer] + inside.out
         all_parts += [Edit(layer, "attn_out", inside.out), Edit(layer, "mlp_out", source.resid[layer + 1] - mid)]
     for edits in (everything, all_parts):
-        assert (intervene(model, base, [edits])[0] - source.resid[-1][:, -1]).abs().max() < 1e-4
+        assert (model.intervene(base, [edits])[0] - source.resid[-1][:, -1]).abs().max() < 1e-4
 
 
 @torch.inference_mode()
@@ -177,7 +177,7 @@ def test_a_joint_intervention_differs_from_each_alone_and_agrees_with_hooks(tiny
         return f"blocks.{layer}.attn.hook_z", hook
 
     theirs = bridge.run_with_hooks(corrupted, fwd_hooks=[hook_for(*head) for head in heads], prepend_bos=False)[:, -1]
-    joint, *alone = model.logits(intervene(model, model.run(corrupted), [edits, *[[edit] for edit in edits]]))
+    joint, *alone = model.logits(model.intervene(model.run(corrupted), [edits, *[[edit] for edit in edits]]))
     assert (joint - theirs).abs().max() < 1e-4
     assert all((joint - one).abs().max() > 1e-3 for one in alone)
 
@@ -190,7 +190,7 @@ def test_splitting_for_memory_changes_nothing(tiny, pair):
     where = SCATTERED
     rows = torch.arange(5)[:, None]
     edits = [[Edit(layer, "resid_pre", source.resid[layer][rows, where], None, where)] for layer in range(LAYERS)]
-    whole, split = intervene(model, base, edits), intervene(model, base, edits, memory=1)
+    whole, split = model.intervene(base, edits), model.intervene(base, edits, memory=1)
     assert (whole - split).abs().max() < 1e-5
 
 
@@ -204,7 +204,7 @@ def test_an_intervention_after_end_would_be_lost_and_before_is_not(tiny, pair):
     noise = torch.randn(5, 1, model.d_model, generator=torch.Generator().manual_seed(1))
     for position, site, changes in [(2, "resid_pre", True), (2, "mlp_out", False), (8, "mlp_out", True)]:
         where = torch.full((5, 1), position)
-        moved = intervene(model, run, [[Edit(last, site, noise, None, where)]])[0]
+        moved = model.intervene(run, [[Edit(last, site, noise, None, where)]])[0]
         assert bool((moved - run.resid[-1][:, -1]).abs().max() > 1e-3) is changes
 
 
@@ -227,7 +227,9 @@ def test_answer_logits_are_the_columns_of_all_logits(tiny, pair):
 @torch.inference_mode()
 def test_a_model_of_another_kind_is_noticed(tiny, pair):
     """The check on loading compares whole forward passes: a wrong activation function does not slip through."""
-    from circuit_claims.engine.decoder.transformer import ACTIVATIONS, Transformer, UnsupportedArchitecture
+    from circuit_claims.engine.decoder.steps import ACTIVATIONS
+    from circuit_claims.engine.decoder.transformer import Transformer
+    from circuit_claims.engine.unsupported import UnsupportedArchitecture
 
     bridge, _ = tiny
     tokens, _ = pair

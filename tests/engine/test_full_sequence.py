@@ -3,14 +3,12 @@
 import pytest
 import torch
 
-from circuit_claims.engine.decoder.full_sequence import final_stream, pattern_with_keys
-from circuit_claims.engine.decoder.patching import intervene
-from circuit_claims.engine.decoder.path_patching import Receivers, path_patch, received
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.hooked.decoder import HookedDecoder
+from circuit_claims.engine.paths import Receivers
+from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.heads import Head
-from circuit_claims.untested import Untested
 from tests.conftest import HEADS, LAYERS, WIDTH
 from tests.support.other_architectures import cache_of, load, save_tiny_decoder
 from tests.support.tiny_models import save_tiny_gpt2
@@ -25,7 +23,7 @@ MODELS = [("GPT-2", "raw"), ("GPT-2", "processed"), ("NeoX", "raw"), ("Llama", "
 @pytest.fixture(scope="module", params=MODELS, ids=" ".join)
 def model(request, tmp_path_factory):
     """(bridge, engine): GPT-2's own, raw and processed, and through hooks."""
-    (name, mode), folder = request.param, tmp_path_factory.mktemp("everywhere") / "model"
+    (name, mode), folder = request.param, tmp_path_factory.mktemp("full_sequence") / "model"
     if name == "GPT-2":
         save_tiny_gpt2(folder, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH)
     else:
@@ -54,9 +52,9 @@ def test_the_stream_is_that_of_a_whole_pass_with_hooks(model, pair, site):
         value = cache[name_of(layer, site)]
         edit = Edit(layer, site, value.transpose(1, 2) if site == "pattern" else value)
         expected = logits_with(bridge, tokens, [(name_of(layer, site), lambda activation, hook, value=value: value)])
-        stream = final_stream(engine, base, [edit])
+        stream = engine.final_stream(base, [edit])
         assert engine.logits(stream) == pytest.approx(expected, abs=1e-4)
-        assert stream[:, -1] == pytest.approx(intervene(engine, base, [[edit]])[0], abs=1e-5)
+        assert stream[:, -1] == pytest.approx(engine.intervene(base, [[edit]])[0], abs=1e-5)
         assert (stream - base.resid[-1]).abs().max() > 1e-2
 
 
@@ -70,14 +68,14 @@ def test_places_that_are_kept_differ_from_prompt_to_prompt(model, pair):
     def hook(activation, hook):
         return torch.where(keep[..., None], activation, z)
 
-    stream = final_stream(engine, engine.run(tokens), [Edit(1, "z", z, keep=keep)])
+    stream = engine.final_stream(engine.run(tokens), [Edit(1, "z", z, keep=keep)])
     assert engine.logits(stream) == pytest.approx(logits_with(bridge, tokens, [("blocks.1.attn.hook_z", hook)]), abs=1e-4)
 
 
 @torch.inference_mode()
 def test_without_an_edit_the_stream_is_the_runs(model, pair):
     base = model[1].run(pair[0])
-    assert (final_stream(model[1], base, []) == base.resid[-1]).all()
+    assert (model[1].final_stream(base, []) == base.resid[-1]).all()
 
 
 @torch.inference_mode()
@@ -86,9 +84,9 @@ def test_the_pattern_with_other_keys_is_the_hooked_one(model, pair):
     tokens, other = pair
     keys = cache_of(bridge, other)["blocks.1.attn.hook_k"]
     base = engine.run(tokens)
-    if getattr(engine, "group", 1) > 1:
-        with pytest.raises(Untested, match="share keys in groups"):
-            pattern_with_keys(engine, base, Edit(1, "k", keys[:, :, 0], 0))
+    if engine.n_kv_heads < engine.n_heads:
+        with pytest.raises(Unsupported, match="share keys in groups"):
+            engine.pattern_with_keys(base, Edit(1, "k", keys[:, :, 0], 0))
         return
     for head in range(HEADS):
         seen = {}
@@ -102,7 +100,7 @@ def test_the_pattern_with_other_keys_is_the_hooked_one(model, pair):
             seen["pattern"] = activation
 
         logits_with(bridge, tokens, [("blocks.1.attn.hook_k", put), ("blocks.1.attn.hook_pattern", look)])
-        found = pattern_with_keys(engine, base, Edit(1, "k", keys[:, :, head], head))
+        found = engine.pattern_with_keys(base, Edit(1, "k", keys[:, :, head], head))
         assert found == pytest.approx(seen["pattern"][:, head], abs=1e-5)
         untouched = engine.attention(1, base.resid[1]).pattern[:, head]
         assert (found - untouched).abs().max() > 1e-3
@@ -115,8 +113,8 @@ def test_what_receivers_read_is_what_path_patching_sets(model, pair):
     base, new = engine.run(pair[0]), engine.run(pair[1])
     positions = torch.arange(9).expand(5, 9)
     senders, receivers = [Head(0, 1), Head(1, 2)], Receivers((Head(1, 0), Head(2, 3), Head(0, 0)), "k")
-    edits = received(engine, base, new, senders, receivers, positions)
+    edits = engine.receiver_inputs(base, new, senders, receivers, positions)
     assert {(edit.layer, edit.head) for edit in edits} == {(1, 0), (2, 3)}
-    expected = path_patch(engine, base, new, [senders], receivers, positions)[0]
-    assert final_stream(engine, base, edits)[:, -1] == pytest.approx(expected, abs=1e-5)
-    assert received(engine, base, new, [Head(2, 0)], receivers, positions) == []
+    expected = engine.path_patch(base, new, [senders], receivers, positions)[0]
+    assert engine.final_stream(base, edits)[:, -1] == pytest.approx(expected, abs=1e-5)
+    assert engine.receiver_inputs(base, new, [Head(2, 0)], receivers, positions) == []

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from circuit_claims.engine.decoder.node_paths import Part, patch_at_end
 from circuit_claims.engine.hooked.decoder import HookedDecoder
-from circuit_claims.untested import Untested
+from circuit_claims.engine.paths import Part
+from circuit_claims.engine.unsupported import Unsupported
 from tests.conftest import HEADS, LAYERS
 from tests.support.other_architectures import load, save_tiny_decoder
 
@@ -66,7 +66,7 @@ def plain(bridge, base_tokens, new_tokens, parts, through):
 @pytest.mark.parametrize("through", THROUGH)
 def test_it_is_a_pass_in_which_everything_else_is_frozen(tiny, pair, through):
     bridge, model = tiny
-    ours = patch_at_end(model, model.run(pair[0]), model.run(pair[1]), SETS, through)
+    ours = model.path_patch_parts(model.run(pair[0]), model.run(pair[1]), SETS, through)
     for parts, resid in zip(SETS, ours, strict=True):
         assert torch.allclose(resid, plain(bridge, *pair, parts, through), atol=1e-4), (parts, through)
 
@@ -75,11 +75,11 @@ def test_of_all_heads_through_all_MLPs_nothing_of_the_base_is_left(tiny, pair):
     """The prompts end with the same token at the same place: what heads bring there is all that tells them apart."""
     _, model = tiny
     base, new = (model.run(tokens) for tokens in pair)
-    whole, none = patch_at_end(model, base, new, [HEAD_PARTS, []], range(LAYERS))
+    whole, none = model.path_patch_parts(base, new, [HEAD_PARTS, []], range(LAYERS))
     assert torch.allclose(whole, new.resid[-1][:, END], atol=1e-4)
     assert torch.equal(none, base.resid[-1][:, END])
     # The same by parts: every head and every MLP straight to the logits.
-    straight = patch_at_end(model, base, new, [HEAD_PARTS + MLP_PARTS])[0]
+    straight = model.path_patch_parts(base, new, [HEAD_PARTS + MLP_PARTS])[0]
     assert torch.allclose(straight, new.resid[-1][:, END], atol=1e-4)
 
 
@@ -89,23 +89,23 @@ def test_direct_paths_add_up(tiny, pair):
     base, new = (model.run(tokens) for tokens in pair)
     untouched = base.resid[-1][:, END]
     parts = [*HEAD_PARTS, *MLP_PARTS]
-    alone = patch_at_end(model, base, new, [[part] for part in parts]) - untouched
-    assert torch.allclose(alone.sum(0), patch_at_end(model, base, new, [parts])[0] - untouched, atol=1e-4)
+    alone = model.path_patch_parts(base, new, [[part] for part in parts]) - untouched
+    assert torch.allclose(alone.sum(0), model.path_patch_parts(base, new, [parts])[0] - untouched, atol=1e-4)
 
 
 def test_what_is_patched_with_itself_changes_nothing(tiny, pair):
     _, model = tiny
     run = model.run(pair[0])
-    ours = patch_at_end(model, run, run, SETS, range(LAYERS))
+    ours = model.path_patch_parts(run, run, SETS, range(LAYERS))
     assert torch.allclose(ours, run.resid[-1][:, END].expand_as(ours), atol=1e-5)
 
 
 def test_prompts_that_are_measured_a_few_at_a_time_give_the_same(tiny, pair, monkeypatch):
     _, model = tiny
     base, new = (model.run(tokens) for tokens in pair)
-    together = patch_at_end(model, base, new, SETS, (1, 2))
-    monkeypatch.setattr("circuit_claims.engine.decoder.node_paths.ROWS", 2 * len(SETS))
-    assert torch.allclose(patch_at_end(model, base, new, SETS, (1, 2)), together, atol=1e-5)
+    together = model.path_patch_parts(base, new, SETS, (1, 2))
+    monkeypatch.setattr("circuit_claims.engine.node_paths.ROWS", 2 * len(SETS))
+    assert torch.allclose(model.path_patch_parts(base, new, SETS, (1, 2)), together, atol=1e-5)
 
 
 def test_parts_are_called_by_their_names():
@@ -117,7 +117,7 @@ def test_other_architectures_agree_with_the_plain_passes(architecture, tmp_path,
     subject = load(save_tiny_decoder(tmp_path / "model", architecture), "processed")
     bridge, model = subject.bridge, subject.transformer
     assert isinstance(model, HookedDecoder)
-    ours = patch_at_end(model, model.run(pair[0]), model.run(pair[1]), SETS, (0, 2))
+    ours = model.path_patch_parts(model.run(pair[0]), model.run(pair[1]), SETS, (0, 2))
     for parts, resid in zip(SETS, ours, strict=True):
         assert torch.allclose(resid, plain(bridge, *pair, parts, (0, 2)), atol=1e-4), parts
 
@@ -126,5 +126,5 @@ def test_other_architectures_agree_with_the_plain_passes(architecture, tmp_path,
 def test_where_parts_do_not_add_up_in_the_stream_it_is_untested(architecture, tmp_path, pair):
     """Attention and MLP side by side; a norm after the heads."""
     model = load(save_tiny_decoder(tmp_path / "model", architecture), "processed").transformer
-    with pytest.raises(Untested):
-        patch_at_end(model, model.run(pair[0]), model.run(pair[1]), SETS)
+    with pytest.raises(Unsupported):
+        model.path_patch_parts(model.run(pair[0]), model.run(pair[1]), SETS)

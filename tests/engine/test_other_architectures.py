@@ -3,15 +3,14 @@
 import pytest
 import torch
 
-from circuit_claims.engine.decoder.patching import intervene
-from circuit_claims.engine.decoder.path_patching import Receivers, path_patch, trace
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import HEAD_SITES, Edit
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.hooked.passes import HOOKS
+from circuit_claims.engine.paths import Receivers
+from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.fixtures.leak_guard import Leftovers
 from circuit_claims.heads import Head
-from circuit_claims.untested import Untested
 from tests.conftest import HEADS, LAYERS
 from tests.engine.test_path_patching import (
     ALL,
@@ -92,7 +91,7 @@ def test_every_intervention_agrees_with_a_plain_loop(decoder, pair, site, positi
     grouped = site in ("k", "v") and decoder.name not in UNGROUPED
     untouched = decoder.bridge(corrupted, prepend_bos=False)[:, -1]
     edits = edits_from(cache, site, positions, by_head=site in HEAD_SITES and not grouped)
-    ours = model.logits(intervene(model, model.run(corrupted), edits))
+    ours = model.logits(model.intervene(model.run(corrupted), edits))
     theirs = torch.stack([forward_with(decoder.bridge, corrupted, cache, edit) for edit in edits])
     assert (ours - theirs).abs().max() < 1e-4
     assert (theirs - untouched).abs().max() > 1e-2, "the twin does nothing, so agreeing with it would mean nothing"
@@ -109,7 +108,7 @@ def test_a_heads_key_or_value_is_changed_for_it_alone(decoder, pair, site, posit
     alone = edits_from(cache, site, positions, by_head=True)
     joint = [[edit for edits in alone[:LAYERS] for edit in edits], [edit for edits in alone for edit in edits]]
     joint.append([*alone[1], *alone[2], *edits_from(cache, "q", positions, by_head=True)[1], *alone[HEADS]])
-    ours = model.logits(intervene(model, model.run(corrupted), [*alone, *joint]))
+    ours = model.logits(model.intervene(model.run(corrupted), [*alone, *joint]))
     theirs = torch.stack([forward_with(decoder.ungrouped.bridge, corrupted, cache, edits) for edits in [*alone, *joint]])
     assert (ours - theirs).abs().max() < 1e-4
     assert (theirs - decoder.bridge(corrupted, prepend_bos=False)[:, -1]).abs().max() > 1e-2
@@ -121,10 +120,10 @@ def test_keys_and_values_of_all_heads_are_one_a_group(decoder, pair):
     for site in ("k", "v"):
         edits = [[Edit(0, site, torch.zeros(5, 9, HEADS, decoder.model.d_head))]]
         if decoder.name in UNGROUPED:  # a group of one: as many as there are heads is right
-            assert intervene(decoder.model, run, edits).shape == (1, 5, decoder.model.d_model)
+            assert decoder.model.intervene(run, edits).shape == (1, 5, decoder.model.d_model)
             continue
         with pytest.raises(ValueError, match=r"4 heads share . keys and values: set as many, or name the head"):
-            intervene(decoder.model, run, edits)
+            decoder.model.intervene(run, edits)
 
 
 @torch.inference_mode()
@@ -148,7 +147,7 @@ def test_places_that_are_kept_stay_what_they_are_under_the_intervention(decoder,
 
     hooks = [*map(hook_for, range(LAYERS)), ("blocks.1.hook_mlp_out", lambda out, hook: mlp.clone())]
     theirs = decoder.bridge.run_with_hooks(tokens, fwd_hooks=hooks, prepend_bos=False)[:, -1]
-    assert (model.logits(intervene(model, model.run(tokens), [edits]))[0] - theirs).abs().max() < 1e-4
+    assert (model.logits(model.intervene(model.run(tokens), [edits]))[0] - theirs).abs().max() < 1e-4
 
 
 @torch.inference_mode()
@@ -157,12 +156,12 @@ def test_a_change_of_attn_out_equals_the_same_change_of_resid_mid(decoder, pair)
     model, run = decoder.model, decoder.model.run(pair[0])
     delta = torch.randn(5, 1, model.d_model, generator=torch.Generator().manual_seed(0))
     if decoder.name == "NeoX":
-        with pytest.raises(Untested, match="side by side"):
-            intervene(model, run, [[Edit(0, "resid_mid", delta, None, SCATTERED)]])
-        with pytest.raises(Untested, match="side by side"):
+        with pytest.raises(Unsupported, match="side by side"):
+            model.intervene(run, [[Edit(0, "resid_mid", delta, None, SCATTERED)]])
+        with pytest.raises(Unsupported, match="side by side"):
             model.mlp_out(0, delta)
-        with pytest.raises(Untested, match="side by side"):
-            trace(model, run, SCATTERED)
+        with pytest.raises(Unsupported, match="side by side"):
+            model.trace(run, SCATTERED)
         return
     rows = torch.arange(5)[:, None]
     for layer in range(LAYERS):
@@ -171,7 +170,7 @@ def test_a_change_of_attn_out_equals_the_same_change_of_resid_mid(decoder, pair)
         edits = [[Edit(layer, "attn_out", there + delta, None, SCATTERED)]]
         edits += [[Edit(layer, "resid_mid", mid + delta, None, SCATTERED)]]
         edits += [[Edit(layer, "attn_out", 0 * there, None, SCATTERED), edits[1][0]]]
-        moved = intervene(model, run, edits)
+        moved = model.intervene(run, edits)
         assert (moved - moved[0]).abs().max() < 1e-4
         assert (moved[0] - run.resid[-1][:, -1]).abs().max() > 1e-2
         mlp_out = run.resid[layer + 1] - run.resid[layer] - out
@@ -187,7 +186,7 @@ def test_patching_nothing_changes_nothing(decoder, pair):
         edits += [[Edit(layer, "resid_pre", run.resid[layer])], [Edit(layer, "z", inside.z)], [Edit(layer, "k", inside.k)]]
         edits += [[Edit(layer, "pattern", inside.pattern[:, head], head)] for head in range(HEADS)]
         edits += [[Edit(layer, "v", inside.v[:, :, model.entry(head, "v")], head)] for head in range(HEADS)]
-    assert (intervene(model, run, edits) - run.resid[-1][:, -1]).abs().max() < 1e-4
+    assert (model.intervene(run, edits) - run.resid[-1][:, -1]).abs().max() < 1e-4
 
 
 @torch.inference_mode()
@@ -204,7 +203,7 @@ def test_patching_everything_gives_the_other_run(decoder, pair):
     if decoder.name != "NeoX":
         mids = [source.resid[layer] + model.attention(layer, source.resid[layer]).out for layer in range(LAYERS)]
         ways += [[Edit(layer, "resid_mid", mid)] for layer, mid in enumerate(mids)]
-    moved = intervene(model, base, ways)
+    moved = model.intervene(base, ways)
     assert (moved - source.resid[-1][:, -1]).abs().max() < 1e-4
     assert (base.resid[-1] - source.resid[-1])[:, -1].abs().max() > 1e-2
 
@@ -217,11 +216,11 @@ def test_nothing_before_the_first_layer_touched_is_computed(decoder, pair):
     sweep = [[Edit(layer, "z", z[layer][:, :, head], head)] for layer in range(1, LAYERS) for head in range(HEADS)]
     inside = [block.mlp for block in decoder.bridge.blocks]
     calls, stop = counted([*inside, decoder.bridge.unembed.original_component])
-    intervene(model, base, sweep)
+    model.intervene(base, sweep)
     assert calls == [0, 1, 2, 0], "one batch for each layer that something begins in, and no unembedding"
     model.attention(1, base.resid[1])
     assert calls == [0, 2, 2, 0]
-    path_patch(model, base, model.run(clean), [[Head(1, 0)], [Head(1, 2)]], Receivers((Head(2, 1),), "q"), ALL)
+    model.path_patch(base, model.run(clean), [[Head(1, 0)], [Head(1, 2)]], Receivers((Head(2, 1),), "q"), ALL)
     assert calls == [3, 6, 7, 0], "three whole runs, one of them for `new`, C from layer 1 on, and D from layer 2 on"
     stop()
 
@@ -235,12 +234,12 @@ def test_splitting_for_memory_changes_nothing(decoder, pair):
     edits = [[Edit(layer, "resid_pre", source.resid[layer][rows, SCATTERED], None, SCATTERED)] for layer in range(LAYERS)]
     inside = model.attention(0, source.resid[0])
     edits += [[Edit(0, "k", inside.k[:, :, model.entry(head, "k")], head)] for head in range(HEADS)]
-    whole = intervene(model, base, edits)
+    whole = model.intervene(base, edits)
     receivers = Receivers((Head(2, 1), Head(1, 1)), "v")
-    paths = path_patch(model, base, source, EVERY_HEAD[:HEADS], receivers, ALL)
+    paths = model.path_patch(base, source, EVERY_HEAD[:HEADS], receivers, ALL)
     for memory in (1, 300_000):
-        assert (whole - intervene(model, base, edits, memory=memory)).abs().max() < 1e-5
-        split = path_patch(model, base, source, EVERY_HEAD[:HEADS], receivers, ALL, memory=memory)
+        assert (whole - model.intervene(base, edits, memory=memory)).abs().max() < 1e-5
+        split = model.path_patch(base, source, EVERY_HEAD[:HEADS], receivers, ALL, memory=memory)
         assert (paths - split).abs().max() < 1e-5
 
 
@@ -254,7 +253,7 @@ def test_steps_of_single_heads_are_those_of_the_whole_layer(decoder, pair):
                 whole = getattr(inside, which)[:, :, model.entry(head, which)]
                 assert (model.head_input(layer, run.resid[layer], head, which) - whole).abs().max() < 1e-5
             if decoder.name == "Gemma2":
-                with pytest.raises(Untested, match="do not simply add up"):
+                with pytest.raises(Unsupported, match="do not simply add up"):
                     model.head_out(layer, inside.z[:, :, head], head)
                 continue
             W_O = decoder.bridge.blocks[layer].attn.W_O[head]
@@ -294,13 +293,13 @@ def test_path_patching_agrees_with_four_plain_forward_passes(decoder, pair, rece
     original, new = pair
     model = decoder.model
     base = model.run(original)
-    ours = path_patch(model, base, model.run(new), SENDERS, receivers, positions, mlps=mlps)
+    ours = model.path_patch(base, model.run(new), SENDERS, receivers, positions, mlps=mlps)
     theirs = at_end(plainly(decoder.ungrouped.bridge, original, new, SENDERS, receivers, positions, mlps))
     assert (ours - theirs).abs().max() < 1e-4
     effects = (theirs - base.resid[-1][:, -1]).abs().amax((1, 2))
     assert effects[:HEADS].min() > 1e-4, "the twin does nothing, so agreeing with it would mean nothing"
-    same = path_patch(model, base, base, SENDERS, receivers, positions, mlps=mlps)
-    nobody = path_patch(model, base, model.run(new), [[], [Head(0, 0)], []], receivers, positions, mlps=mlps)[[0, 2]]
+    same = model.path_patch(base, base, SENDERS, receivers, positions, mlps=mlps)
+    nobody = model.path_patch(base, model.run(new), [[], [Head(0, 0)], []], receivers, positions, mlps=mlps)[[0, 2]]
     for unchanged in (same, nobody):
         assert (unchanged - base.resid[-1][:, -1]).abs().max() < 1e-4
 
@@ -314,14 +313,14 @@ def test_path_patching_with_heads_knocked_out_agrees_with_the_twin(decoder, pair
     edits = [Edit(at, "z", torch.randn(5, 1, width, generator=generator), head, ONLY_END) for at, head in heads]
     if width == 8:
         senders = [*EVERY_HEAD, *SETS, []]
-        ours = path_patch(model, model.run(original), model.run(new), senders, None, ONLY_END, knocked_out=edits)
+        ours = model.path_patch(model.run(original), model.run(new), senders, None, ONLY_END, knocked_out=edits)
         writes = as_writes(edits, original)
         theirs = at_end(plainly(decoder.bridge, original, new, senders, None, ONLY_END, knocked_out=writes))
         assert (ours - theirs).abs().max() < 1e-4
     if decoder.name != "NeoX":
         run = model.run(original)
-        seen = trace(model, run, ALL, edits)
-        assert (seen.pre[-1][:, -1] - intervene(model, run, [edits])[0]).abs().max() < 1e-4
+        seen = model.trace(run, ALL, edits)
+        assert (seen.pre[-1][:, -1] - model.intervene(run, [edits])[0]).abs().max() < 1e-4
         for edit in edits:
             assert (seen.z[edit.layer][:, -1, edit.head] - edit.value[:, 0]).abs().max() < 1e-6
         assert (seen.mid[0] - run.resid[0] - model.attention(0, run.resid[0]).out)[:, :-1].abs().max() < 1e-5
@@ -333,7 +332,7 @@ def test_the_path_through_hooks_agrees_with_the_fast_one_on_gpt2(tiny, pair):
     bridge, fast = tiny
     hooked = HookedDecoder(bridge)
     hooked.check_against(bridge, pair[0][:1, :8], 1e-5)
-    assert isinstance(fast, Transformer) and not hooked.unread and not hooked.unheard
+    assert isinstance(fast, Transformer) and not hooked.not_readable and not hooked.not_editable
     clean, corrupted = (fast.run(tokens) for tokens in pair)
     assert (hooked.run(pair[0]).resid - clean.resid).abs().max() < 1e-4
     rows, edits = torch.arange(5)[:, None], []
@@ -349,11 +348,11 @@ def test_the_path_through_hooks_agrees_with_the_fast_one_on_gpt2(tiny, pair):
             alone = (model.head_input(layer, mid, 2, which) for model in (hooked, fast))
             assert (next(alone) - next(alone)).abs().max() < 1e-4
         assert (hooked.head_out(layer, inside.z[:, :, 3], 3) - fast.head_out(layer, inside.z[:, :, 3], 3)).abs().max() < 1e-4
-    assert (intervene(hooked, corrupted, edits) - intervene(fast, corrupted, edits)).abs().max() < 1e-4
+    assert (hooked.intervene(corrupted, edits) - fast.intervene(corrupted, edits)).abs().max() < 1e-4
     part, final = clean.resid[1][:, -1], clean.resid[-1][:, -1]
     assert (hooked.frozen_norm(part, final) - fast.frozen_norm(part, final)).abs().max() < 1e-4
     knocked_out = [Edit(1, "z", inside.z[:, :, 0], 0)]
-    one, other = (trace(model, clean, SCATTERED, knocked_out) for model in (hooked, fast))
+    one, other = (model.trace(clean, SCATTERED, knocked_out) for model in (hooked, fast))
     for name in ("pre", "mid", "z"):
         assert (getattr(one, name) - getattr(other, name)).abs().max() < 1e-4
 
@@ -365,7 +364,7 @@ def test_nothing_is_left_behind_by_an_error_inside(decoder, pair):
     wrong = torch.zeros(5, 9, 7)
     for edit in (Edit(1, "z", wrong, 0), Edit(2, "v", wrong, 1), Edit(2, "resid_pre", wrong), Edit(1, "mlp_out", wrong)):
         with pytest.raises(RuntimeError):
-            intervene(model, run, [[edit]])
+            model.intervene(run, [[edit]])
     with pytest.raises(ZeroDivisionError):
         model.passes(pair[0], start=1, stop=2, stream=run.resid[1], hooks={(1, "q"): lambda q: 1 / 0})
     assert (model.run(pair[0]).resid - run.resid).abs().max() < 1e-6
@@ -392,9 +391,9 @@ def test_tensors_are_made_where_the_models_are(decoder, pair):
             [Edit(1, "z", inside.z[:, :, 1], 1)],
             [Edit(1, "k", inside.k[:, :, 0], 1), Edit(2, "resid_pre", source.resid[2])],
         ]
-        moved = intervene(model, base, edits)
-        moved = moved + path_patch(model, base, source, [[Head(0, 0)], [Head(1, 1)]], Receivers((Head(2, 1),), "v"), ALL)
-        moved = moved + path_patch(model, base, source, [[Head(0, 0)], [Head(1, 1)]], None, ALL, knocked_out=edits[0])
+        moved = model.intervene(base, edits)
+        moved = moved + model.path_patch(base, source, [[Head(0, 0)], [Head(1, 1)]], Receivers((Head(2, 1),), "v"), ALL)
+        moved = moved + model.path_patch(base, source, [[Head(0, 0)], [Head(1, 1)]], None, ALL, knocked_out=edits[0])
         model.head_input(1, source.resid[1], 0, "k"), model.head_outputs_at(source, 1, SCATTERED)
         logits = model.answer_logits(model.frozen_norm(moved, base.resid[-1][:, -1]), clean[:, :2])
         model.check_against(decoder.bridge, clean[:1, :8], 1e-3)

@@ -5,9 +5,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from circuit_claims.engine.decoder.patching import intervene
-from circuit_claims.engine.decoder.path_patching import Receivers, path_patch
 from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.paths import Receivers
 from circuit_claims.heads import Head
 from tests.conftest import HEADS, LAYERS
 
@@ -150,7 +149,7 @@ def test_path_patching_agrees_with_four_plain_forward_passes(tiny, pair, receive
     positions = {"one place a prompt": one, "two places a prompt": SCATTERED_AND_END, "all positions": ALL}[where]
     base = model.run(original)
     senders = EVERY_HEAD + SETS
-    ours = path_patch(model, base, model.run(new), senders, receivers, positions, mlps=mlps)
+    ours = model.path_patch(base, model.run(new), senders, receivers, positions, mlps=mlps)
     passes = plainly(bridge, original, new, senders, receivers, positions, mlps)
     theirs = at_end(passes)
     assert (ours - theirs).abs().max() < 1e-4
@@ -166,7 +165,7 @@ def test_stopping_the_path_at_mlps_makes_a_difference(tiny, pair, receivers):
     _, model = tiny
     base, new = (model.run(tokens) for tokens in pair)
     through, past = (
-        path_patch(model, base, new, EVERY_HEAD[:HEADS], receivers, ALL, mlps=mlps) for mlps in ("recomputed", "frozen")
+        model.path_patch(base, new, EVERY_HEAD[:HEADS], receivers, ALL, mlps=mlps) for mlps in ("recomputed", "frozen")
     )
     assert (through - past).abs().amax((1, 2)).min() > 1e-3
 
@@ -181,7 +180,7 @@ def test_path_patching_with_heads_knocked_out_agrees_with_the_twin(tiny, pair, w
     positions = ONLY_END if where == "END" else SCATTERED_AND_END
     base, edits = model.run(original), knock_outs(original)
     senders = [*EVERY_HEAD, *SETS, []]
-    ours = path_patch(model, base, model.run(new), senders, None, positions, mlps=mlps, knocked_out=edits)
+    ours = model.path_patch(base, model.run(new), senders, None, positions, mlps=mlps, knocked_out=edits)
     writes = as_writes(edits, original)
     theirs = at_end(plainly(bridge, original, new, senders, None, positions, mlps, writes))
     assert (ours - theirs).abs().max() < 1e-4
@@ -220,9 +219,9 @@ def test_knock_outs_may_be_of_all_heads_and_at_all_positions(tiny, pair):
     ]
     theirs = at_end(plainly(bridge, original, new, senders, None, ONLY_END, knocked_out=writes))
     base, source = model.run(original), model.run(new)
-    ours = path_patch(model, base, source, senders, None, ONLY_END, knocked_out=edits)
+    ours = model.path_patch(base, source, senders, None, ONLY_END, knocked_out=edits)
     assert (ours - theirs).abs().max() < 1e-4
-    split = path_patch(model, base, source, senders, None, ONLY_END, knocked_out=edits, memory=1)
+    split = model.path_patch(base, source, senders, None, ONLY_END, knocked_out=edits, memory=1)
     assert (ours - split).abs().max() < 1e-5
 
 
@@ -232,9 +231,9 @@ def test_knock_outs_may_be_of_all_heads_and_at_all_positions(tiny, pair):
 def test_patching_from_the_same_run_or_from_no_senders_changes_nothing(tiny, pair, receivers, mlps):
     _, model = tiny
     base, new = (model.run(tokens) for tokens in pair)
-    same = path_patch(model, base, base, EVERY_HEAD + SETS, receivers, ALL, mlps=mlps)
-    nobody = path_patch(model, base, new, [[], []], receivers, ALL, mlps=mlps)
-    among = path_patch(model, base, new, [[Head(0, 0)], [], [Head(0, 1)]], receivers, ALL, mlps=mlps)[1]
+    same = model.path_patch(base, base, EVERY_HEAD + SETS, receivers, ALL, mlps=mlps)
+    nobody = model.path_patch(base, new, [[], []], receivers, ALL, mlps=mlps)
+    among = model.path_patch(base, new, [[Head(0, 0)], [], [Head(0, 1)]], receivers, ALL, mlps=mlps)[1]
     for unchanged in (same, nobody, among):
         assert (unchanged - base.resid[-1][:, -1]).abs().max() < 1e-5
 
@@ -244,8 +243,8 @@ def test_no_senders_under_knock_outs_leave_the_knock_outs(tiny, pair):
     _, model = tiny
     original, new = pair
     base, edits = model.run(original), knock_outs(original)
-    nobody = path_patch(model, base, model.run(new), [[]], None, ONLY_END, knocked_out=edits)
-    assert (nobody - intervene(model, base, [edits])).abs().max() < 1e-5
+    nobody = model.path_patch(base, model.run(new), [[]], None, ONLY_END, knocked_out=edits)
+    assert (nobody - model.intervene(base, [edits])).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("into", ["q", "k", "v"])
@@ -254,7 +253,7 @@ def test_senders_in_or_after_the_receivers_layer_change_nothing(tiny, pair, into
     _, model = tiny
     original, _ = pair
     base, new = model.run(original), model.run(unlike(pair))
-    moved = path_patch(model, base, new, EVERY_HEAD + SETS, Receivers((Head(1, 0), Head(1, 3)), into), ALL)
+    moved = model.path_patch(base, new, EVERY_HEAD + SETS, Receivers((Head(1, 0), Head(1, 3)), into), ALL)
     effects = (moved - base.resid[-1][:, -1]).abs().amax((1, 2))
     assert effects[HEADS : LAYERS * HEADS].max() < 1e-5
     assert effects[:HEADS].min() > 1e-3
@@ -272,7 +271,7 @@ def test_with_mlps_frozen_direct_effects_of_all_components_sum_to_the_whole(tiny
     old_run, new_run = model.run(original), model.run(new)
     passes = [forward(bridge, tokens, read=OUTPUTS) for tokens in (original, new)]
     old_resid, new_resid = at_end(passes)
-    by_head = path_patch(model, old_run, new_run, EVERY_HEAD, None, ONLY_END, mlps="frozen") - old_resid
+    by_head = model.path_patch(old_run, new_run, EVERY_HEAD, None, ONLY_END, mlps="frozen") - old_resid
     outputs = [at_end(passes, name_of(layer, "mlp_out")) for layer in range(LAYERS)]
     by_mlp = torch.stack([after - before for before, after in outputs])
     by_embedding = (model.W_E[new] - model.W_E[original])[:, END]  # the position is the same
@@ -302,8 +301,8 @@ def test_a_last_layer_heads_direct_effect_is_plain_activation_patching_at_end(ti
     base, new = model.run(pair[0]), model.run(unlike(pair))
     last = LAYERS - 1
     z = model.attention(last, new.resid[last]).z[:, [END]]
-    patched = intervene(model, base, [[Edit(last, "z", z[:, :, head], head, ONLY_END)] for head in range(HEADS)])
-    ours = path_patch(model, base, new, EVERY_HEAD[-HEADS:], None, ONLY_END, mlps=mlps)
+    patched = model.intervene(base, [[Edit(last, "z", z[:, :, head], head, ONLY_END)] for head in range(HEADS)])
+    ours = model.path_patch(base, new, EVERY_HEAD[-HEADS:], None, ONLY_END, mlps=mlps)
     agrees = (ours - patched).abs().amax((1, 2)) < 1e-4
     assert agrees.all() if mlps == "recomputed" else not agrees.any()
     assert (patched - base.resid[-1][:, -1]).abs().amax((1, 2)).min() > 1e-2
@@ -328,7 +327,7 @@ def test_all_heads_as_senders_are_all_attention_outputs_of_the_new_run(tiny, pai
     hooks = [hook_for(f"blocks.{layer}.hook_attn_out") for layer in range(LAYERS)]
     theirs = bridge.run_with_hooks(original, fwd_hooks=hooks, prepend_bos=False)[:, END]
     everyone = [head for alone in EVERY_HEAD for head in alone]
-    ours = model.logits(path_patch(model, model.run(original), model.run(new), [everyone], None, ONLY_END))[0]
+    ours = model.logits(model.path_patch(model.run(original), model.run(new), [everyone], None, ONLY_END))[0]
     assert (ours - theirs).abs().max() < 1e-4
     assert (ours - bridge(new, prepend_bos=False)[:, END]).abs().max() > 1e-2
 
@@ -338,7 +337,7 @@ def test_senders_elsewhere_than_at_end_do_not_reach_the_logits_directly(tiny, pa
     """With all heads frozen nothing moves from one position to another."""
     _, model = tiny
     base, new = (model.run(tokens) for tokens in pair)
-    at_end, everywhere = (path_patch(model, base, new, EVERY_HEAD + SETS, None, where) for where in (ONLY_END, ALL))
+    at_end, everywhere = (model.path_patch(base, new, EVERY_HEAD + SETS, None, where) for where in (ONLY_END, ALL))
     assert (at_end - everywhere).abs().max() < 1e-5
 
 
@@ -350,8 +349,8 @@ def test_a_head_named_twice_sends_once(tiny, pair):
     twice = [Head(0, 1), Head(1, 2), Head(0, 1)]
     for receivers in (None, Receivers(SEVERAL, "v")):
         doubled = receivers and Receivers(receivers.heads * 2, receivers.input)
-        one = path_patch(model, base, new, [twice[:2]], receivers, ALL)
-        assert (path_patch(model, base, new, [twice], doubled, ALL) - one).abs().max() < 1e-5
+        one = model.path_patch(base, new, [twice[:2]], receivers, ALL)
+        assert (model.path_patch(base, new, [twice], doubled, ALL) - one).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("receivers", RECEIVERS, ids=lambda r: "logits" if r is None else str(r).replace(", ", " "))
@@ -361,7 +360,7 @@ def test_splitting_for_memory_changes_nothing(tiny, pair, receivers):
     base, new = (model.run(tokens) for tokens in pair)
     knocked_out = knock_outs(base.tokens) if receivers is None else []
     whole, split = (
-        path_patch(model, base, new, EVERY_HEAD + SETS, receivers, SCATTERED_AND_END, knocked_out=knocked_out, **memory)
+        model.path_patch(base, new, EVERY_HEAD + SETS, receivers, SCATTERED_AND_END, knocked_out=knocked_out, **memory)
         for memory in ({}, {"memory": 1})
     )
     assert (whole - split).abs().max() < 1e-5
@@ -372,7 +371,7 @@ def test_a_direct_path_to_the_logits_must_start_at_end(tiny, pair):
     base, new = (model.run(tokens) for tokens in pair)
     for elsewhere in (SCATTERED, ALL[:, :-1], ALL.flip(1)):
         with pytest.raises(ValueError, match="starts at END"):
-            path_patch(model, base, new, EVERY_HEAD, None, elsewhere)
+            model.path_patch(base, new, EVERY_HEAD, None, elsewhere)
 
 
 def test_receivers_have_queries_keys_and_values():
@@ -385,7 +384,7 @@ def test_knock_outs_go_with_the_direct_path_to_the_logits_alone(tiny, pair):
     _, model = tiny
     base, new = (model.run(tokens) for tokens in pair)
     with pytest.raises(ValueError, match="goes to the logits alone"):
-        path_patch(model, base, new, EVERY_HEAD, Receivers(ONE, "q"), ONLY_END, knocked_out=knock_outs(base.tokens))
+        model.path_patch(base, new, EVERY_HEAD, Receivers(ONE, "q"), ONLY_END, knocked_out=knock_outs(base.tokens))
 
 
 def test_knock_outs_are_edits_of_z(tiny, pair):
@@ -394,11 +393,11 @@ def test_knock_outs_are_edits_of_z(tiny, pair):
     base, new = (model.run(tokens) for tokens in pair)
     queries = Edit(0, "q", torch.zeros(5, 1, 8), 1, ONLY_END)
     with pytest.raises(ValueError, match="edits of z"):
-        path_patch(model, base, new, EVERY_HEAD, None, ONLY_END, knocked_out=[queries])
+        model.path_patch(base, new, EVERY_HEAD, None, ONLY_END, knocked_out=[queries])
 
 
 def test_mlps_are_recomputed_or_frozen_and_nothing_else(tiny, pair):
     _, model = tiny
     base, new = (model.run(tokens) for tokens in pair)
     with pytest.raises(ValueError, match="unknown mlps 'freeze'"):
-        path_patch(model, base, new, EVERY_HEAD, None, ONLY_END, mlps="freeze")
+        model.path_patch(base, new, EVERY_HEAD, None, ONLY_END, mlps="freeze")

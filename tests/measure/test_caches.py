@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from circuit_claims.engine.decoder.transformer import Run
+from circuit_claims.engine.run import Run
 from circuit_claims.measure.store import SessionStore, n_bytes
 from circuit_claims.subjects.run_cache import RunCache
 

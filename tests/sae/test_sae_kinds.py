@@ -156,12 +156,10 @@ def test_the_same_in_other_precisions(tmp_path, dtype):
         assert [stream_at(subject, layer) for layer in range(4)] == [stream] * 4
 
 
-def test_a_stream_that_is_centred_without_processing_is_either(subjects, monkeypatch):
+def test_a_stream_that_is_centred_without_processing_is_either(subjects):
     raw = subjects["raw"]
-    centred = SimpleNamespace(mode="raw", dtype=raw.dtype, device=raw.device, bridge=raw.bridge, transformer=None)
-    monkeypatch.setattr(
-        "circuit_claims.engine.decoder.stop_at_layer.stream_before", lambda *_: torch.tensor([[[1.0, -1.0, 2.0, -2.0]]])
-    )
+    engine = SimpleNamespace(d_vocab=200, stop_at_layer=lambda tokens, layer: torch.tensor([[[1.0, -1.0, 2.0, -2.0]]]))
+    centred = SimpleNamespace(mode="raw", dtype=raw.dtype, device=raw.device, transformer=engine)
     assert stream_at(centred, 1) == "either"
 
 

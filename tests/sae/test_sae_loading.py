@@ -199,12 +199,12 @@ def test_logit_weights_are_the_change_of_logits_by_a_small_step_at_the_end(subje
     """After the last layer, a small step along a direction moves the logits by its weights over the norm's scale."""
     hook = {"hook_name": "blocks.2.hook_resid_post", "residual_stream": "centred"}
     sae = load_sae(tiny_sae_folder(tmp_path, metadata=hook), subjects["processed"])
-    model, stream = sae.subject.transformer, sae.stream(TOKENS)[0, -1].double()
-    gain, _ = (part.double() for part in model.ln_final)
+    model_weights, stream = sae.subject.transformer.weights(), sae.stream(TOKENS)[0, -1].double()
+    gain, _ = (part.double() for part in model_weights.ln_final)
     direction = sae.directions[4].double()
     direction = direction - direction.mean()
-    scale = (stream.var(unbiased=False) + model.eps).sqrt()
-    expected = (direction / scale * gain) @ model.W_U.double()
+    scale = (stream.var(unbiased=False) + model_weights.eps).sqrt()
+    expected = (direction / scale * gain) @ model_weights.W_U.double()
     weights = sae.logit_weights([4])[0].double()
     torch.testing.assert_close(weights / scale, expected - expected.mean(), atol=1e-5, rtol=1e-4)
 

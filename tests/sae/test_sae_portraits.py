@@ -125,9 +125,9 @@ def test_one_row_said_over_and_over_is_one_context(features, subject):
 
 
 def test_logit_weights_are_the_direction_through_gain_and_unembedding(drawn, features, sae):
-    model, bridge = sae.subject.transformer, sae.subject.bridge
+    bridge, model = sae.subject.bridge, sae.subject.transformer.weights()
     direction = sae.sae.W_dec[FEATURE].double()
-    gain = model.ln_final[0].double() if model.ln_final is not None else 1.0
+    gain = model.ln_final[0].double()
     weights = ((direction - direction.mean()) * gain) @ bridge.W_U.double()
     weights = (weights - weights.mean()).tolist()
     order = sorted(range(len(weights)), key=lambda token: -weights[token])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from circuit_claims.engine.decoder.patching import intervene
 from circuit_claims.engine.edits import Edit
 from circuit_claims.measure.store import SessionStore
 from circuit_claims.prompts.batch import Batch
@@ -157,7 +156,7 @@ def test_on_any_weights_restoring_everything_restores_the_prediction(random_subj
         clean = facts._clean(batch)
         for run in facts._corrupted_runs(batch, corruption):
             everything = [[Edit(layer, "resid_post", clean.resid[layer + 1])] for layer in range(3)]
-            restored = intervene(random_subject.transformer, run, everything)
+            restored = random_subject.transformer.intervene(run, everything)
             assert torch.allclose(restored, clean.resid[-1, :, -1].expand_as(restored), atol=1e-5)
             assert not torch.allclose(run.resid[-1, :, -1], clean.resid[-1, :, -1], atol=1e-2)
 

@@ -281,7 +281,7 @@ def test_a_head_that_writes_nothing_is_attributed_nothing_and_no_longer_leads(mi
     cells = ioi.direct_attribution().heads().take(20).estimate
     top = Head(*map(int, np.unravel_index(cells.argmax(), cells.shape)))
     damaged = plain_twins.story(Subject(prepare(Settings(name="mini"))), bos=False)
-    block = damaged.subject.transformer.blocks[top.layer]
+    block = damaged.subject.transformer.weights().layers[top.layer]
     block.W_O[top.head * 16 : (top.head + 1) * 16] = 0
     grid = damaged.direct_attribution().heads().take(20)
     assert cells[top] > 0.5 and grid.estimate[top] == 0 and grid.estimate.argmax() != cells.argmax()

@@ -10,7 +10,7 @@ import torch
 from circuit_claims.controls.vocabulary import save_tokenizer
 from circuit_claims.discovery.chapters.greater_than import find, heads_above, last_ones
 from circuit_claims.discovery.survey import Survey
-from circuit_claims.engine.decoder.path_patching import Receivers, path_patch
+from circuit_claims.engine.paths import Receivers
 from circuit_claims.heads import Head
 from circuit_claims.measure.grid_statistics import smallest_lead
 from circuit_claims.models.folder import EMBEDDED
@@ -305,7 +305,7 @@ def test_a_cell_of_the_value_sweep_is_one_path(years):
     (clean,), (other,) = years.batches(years.prompts(2)), years.batches([p.changed("01") for p in years.prompts(2)])
     model, into = years.subject.transformer, Receivers(HEADS[:2], "v")
     for sender in (Head(0, 3), Head(1, 2)):
-        resid = path_patch(model, model.run(clean.tokens), model.run(other.tokens), [[sender]], into, clean.at("YY"))[0]
+        resid = model.path_patch(model.run(clean.tokens), model.run(other.tokens), [[sender]], into, clean.at("YY"))[0]
         for row, i in enumerate(clean.index):
             p = model.logits(resid[row]).double().softmax(-1)
             assert found.values[i][sender] == pytest.approx(whole[i] - difference_of(years, p, clean.prompts[row]), abs=1e-4)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from circuit_claims.engine.decoder.patching import intervene
 from circuit_claims.engine.edits import Edit
 from tests.conftest import HEADS, LAYERS
 
@@ -49,7 +48,7 @@ def test_a_kept_circuit_is_the_one_that_hooks_keep(tiny, pair, share, layers):
     bridge, model = tiny
     tokens, _ = pair
     masks, values = random_masks(share), random_values()
-    ours = model.logits(intervene(model, model.run(tokens), [keeping(masks, values, layers)]))[0]
+    ours = model.logits(model.intervene(model.run(tokens), [keeping(masks, values, layers)]))[0]
     theirs = plainly(bridge, tokens, masks, values, layers)
     assert (ours - theirs).abs().max() < 1e-4
     assert (theirs - bridge(tokens, prepend_bos=False)[:, -1]).abs().max() > 1e-2, "the twin does nothing"
@@ -62,10 +61,10 @@ def test_kept_places_hold_what_the_circuit_computes_and_not_what_the_whole_model
     tokens, _ = pair
     masks, values = random_masks(0.5), random_values()
     run = model.run(tokens)
-    own = intervene(model, run, [keeping(masks, values)])
+    own = model.intervene(run, [keeping(masks, values)])
     untouched = torch.stack([model.attention(layer, run.resid[layer]).z for layer in range(LAYERS)])
     mixed = torch.where(masks[..., None], untouched, values)
-    frozen = intervene(model, run, [[Edit(layer, "z", mixed[layer]) for layer in range(LAYERS)]])
+    frozen = model.intervene(run, [[Edit(layer, "z", mixed[layer]) for layer in range(LAYERS)]])
     assert (own - frozen).abs().max() > 1e-2
     assert (model.logits(own)[0] - plainly(bridge, tokens, masks, values)).abs().max() < 1e-4
     assert (model.logits(frozen)[0] - plainly(bridge, tokens, ~EVERYWHERE, mixed)).abs().max() < 1e-4
@@ -78,7 +77,7 @@ def test_keeping_everything_changes_nothing(tiny, pair):
     run = model.run(tokens)
     all_kept, all_but_one = EVERYWHERE, EVERYWHERE.clone()
     all_but_one[1, 2, 8, 3] = False
-    kept, but_one = intervene(model, run, [keeping(all_kept, random_values()), keeping(all_but_one, random_values())])
+    kept, but_one = model.intervene(run, [keeping(all_kept, random_values()), keeping(all_but_one, random_values())])
     assert (kept - run.resid[-1][:, -1]).abs().max() < 1e-5
     changed = (but_one - run.resid[-1][:, -1]).abs().amax(-1) > 1e-3
     assert changed.tolist() == [False, False, True, False, False]
@@ -90,12 +89,12 @@ def test_keeping_nothing_of_zeros_is_a_model_without_heads(tiny, pair):
     bridge, model = tiny
     tokens, _ = pair
     run = model.run(tokens)
-    (ours,) = intervene(model, run, [keeping(~EVERYWHERE, torch.zeros(SHAPE))])
+    (ours,) = model.intervene(run, [keeping(~EVERYWHERE, torch.zeros(SHAPE))])
     hooks = [(f"blocks.{layer}.attn.hook_z", lambda z, hook: torch.zeros_like(z)) for layer in range(LAYERS)]
     theirs = bridge.run_with_hooks(tokens, fwd_hooks=hooks, prepend_bos=False)[:, -1]
     assert (model.logits(ours) - theirs).abs().max() < 1e-4
-    stream = model.embed(tokens)[:, -1]
-    for layer, block in enumerate(model.blocks):
+    stream = run.resid[0, :, -1]
+    for layer, block in enumerate(model.weights().layers):
         stream = stream + block.b_O
         stream = stream + model.mlp_out(layer, stream)
     assert (ours - stream).abs().max() < 1e-4
@@ -112,9 +111,8 @@ def test_keeping_all_places_but_one_heads_is_knocking_out_that_head(tiny, pair):
     for layer in range(LAYERS):
         masks = EVERYWHERE.clone()
         masks[layer, rows, where, 2] = False
-        by_keeping, by_setting = intervene(
-            model, run, [keeping(masks, values), [Edit(layer, "z", values[layer][rows, where, 2], 2, where)]]
-        )
+        setting = [Edit(layer, "z", values[layer][rows, where, 2], 2, where)]
+        by_keeping, by_setting = model.intervene(run, [keeping(masks, values), setting])
         assert (by_keeping - by_setting).abs().max() < 1e-5
         assert (by_keeping - run.resid[-1][:, -1]).abs().max() > 1e-3
 
@@ -137,8 +135,8 @@ def test_kept_circuits_travel_with_other_interventions(tiny, pair, memory):
         [Edit(1, "z", random_values(6)[1][:, :, 3], 3)],
         keeping(random_masks(0.7, seed=7), random_values(8), [2]),
     ]
-    together = intervene(model, run, interventions, **({} if memory is None else {"memory": memory}))
-    alone = torch.cat([intervene(model, run, [edits]) for edits in interventions])
+    together = model.intervene(run, interventions, **({} if memory is None else {"memory": memory}))
+    alone = torch.cat([model.intervene(run, [edits]) for edits in interventions])
     assert (together - alone).abs().max() < 1e-5
     effects = (together - run.resid[-1][:, -1]).abs().amax((1, 2))
     assert (effects > 1e-2).tolist() == [True, True, True, True, False, True, True]
@@ -172,7 +170,7 @@ def test_a_kept_circuit_goes_together_with_other_edits(tiny, pair):
         ("blocks.2.attn.hook_z", set_head(z, 3)),
     ]
     edits = [Edit(0, "q", queries, 1), *keeping(masks, values), Edit(1, "mlp_out", out), Edit(2, "z", z, 3)]
-    ours = model.logits(intervene(model, model.run(tokens), [edits]))[0]
+    ours = model.logits(model.intervene(model.run(tokens), [edits]))[0]
     theirs = plainly(bridge, tokens, masks, values, more=more)
     assert (ours - theirs).abs().max() < 1e-4
     assert (theirs - plainly(bridge, tokens, masks, values)).abs().max() > 1e-2
@@ -188,8 +186,8 @@ def test_a_circuit_that_keeps_the_start_of_the_prompt_may_start_later(tiny, pair
     masks = random_masks(0.5)
     masks[:, :, :4] = True
     limit = {} if memory is None else {"memory": memory}
-    whole = intervene(model, run, [keeping(masks, values)])
-    cone = intervene(model, run, [keeping(masks, values)], start=4, **limit)
+    whole = model.intervene(run, [keeping(masks, values)])
+    cone = model.intervene(run, [keeping(masks, values)], start=4, **limit)
     assert (whole - cone).abs().max() < 1e-5
     assert (whole - run.resid[-1][:, -1]).abs().max() > 1e-2
 
@@ -200,7 +198,7 @@ def test_splitting_for_memory_changes_nothing(tiny, pair):
     tokens, _ = pair
     run = model.run(tokens)
     circuits = [keeping(random_masks(0.5, seed), random_values(seed + 10)) for seed in range(3)]
-    whole, split = intervene(model, run, circuits), intervene(model, run, circuits, memory=1)
+    whole, split = model.intervene(run, circuits), model.intervene(run, circuits, memory=1)
     assert (whole - split).abs().max() < 1e-5
     assert (whole[0] - whole[1]).abs().max() > 1e-2
 
