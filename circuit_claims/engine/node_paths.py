@@ -68,14 +68,12 @@ def _one_chunk(
                     z = new.z[layer][:, 0, part.head] - base.z[layer][:, 0, part.head]
                     change[row] += engine.head_out(layer, z, part.head)
         mlp = [row for row, parts in enumerate(sets) if Part(layer) in parts]
-        if mlp:
-            written = [run.pre[layer + 1][:, 0] - run.mid[layer][:, 0] for run in (new, base)]
-            passed_on = written[0] - written[1]
         under_way = [row for row, parts in enumerate(sets) if min((part.layer for part in parts), default=layer + 1) <= layer]
         seeing = [row for row in under_way if layer in through and row not in mlp]
         if seeing:
             mid = base.mid[layer][:, 0]
             change[seeing] += engine.mlp_out(layer, mid + change[seeing]) - engine.mlp_out(layer, mid)
         if mlp:
-            change[mlp] += passed_on
+            written = [run.pre[layer + 1][:, 0] - run.mid[layer][:, 0] for run in (new, base)]
+            change[mlp] += written[0] - written[1]
     return final + change

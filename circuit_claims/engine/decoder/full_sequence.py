@@ -37,5 +37,5 @@ def pattern_with_keys(model: Steps, base: Run, edit: Edit) -> Float[Tensor, "pro
     """One head's attention probabilities with its keys set, its queries as they are."""
     inside = model.attention(edit.layer, base.resid[edit.layer])
     keys = set_activation(inside.k.clone(), edit)
-    one = slice(edit.head, edit.head + 1)
+    one = slice(edit.one_head, edit.one_head + 1)
     return model.pattern(inside.q[:, :, one], keys[:, :, one])[:, 0]

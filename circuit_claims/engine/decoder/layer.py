@@ -84,7 +84,8 @@ def through(
             q, (k, v) = model.queries(layer, after), model.keys_and_values(layer, part)
         else:
             q, k, v = model.qkv(layer, part)
-        for site, tensor, first in (("q", q, here.seen), ("k", k, here.first), ("v", v, here.first)):
+        inputs: tuple[tuple[Site, Tensor, int], ...] = (("q", q, here.seen), ("k", k, here.first), ("v", v, here.first))
+        for site, tensor, first in inputs:
             _apply(tensor, site, here_edits, first)
         z = _attend(here, q, k, v, here_edits)
         _apply(z, "z", here_edits, here.seen)
@@ -142,11 +143,11 @@ def _attend(here: BaseLayer, q: Tensor, k: Tensor, v: Tensor, edits: Sequence[Se
     rows, n_prompts, width, n_heads, d_head = q.shape
     first, length = here.first, here.first + k.shape[2]
     patterns = any(edit.site == "pattern" for its in edits for edit in its)
-    old_k, old_v = (part[:, :first] for part in here.keys_and_values) if first else (None, None)
+    before = tuple(part[:, :first] for part in here.keys_and_values) if first else ()
     # The fused kernel wants all keys side by side: worth the copy unless nearly all of them are old, and common to all rows.
     if not patterns and first <= k.shape[2] and length > 1:
-        if first:
-            k, v = (torch.cat([old.expand(rows, *old.shape), new], 2) for old, new in ((old_k, k), (old_v, v)))
+        if before:
+            k, v = (torch.cat([old.expand(rows, *old.shape), new], 2) for old, new in zip(before, (k, v), strict=True))
         mask = None
         if width > 1 and here.seen:
             mask = q.new_zeros(width, length).masked_fill(here.model.future(width, length, here.seen), -torch.inf)
@@ -159,30 +160,30 @@ def _attend(here: BaseLayer, q: Tensor, k: Tensor, v: Tensor, edits: Sequence[Se
         scores[..., first:] = (q * k).sum(-1)[:, :, :, :, None].transpose(2, 3)
     else:
         scores[..., first:] = queries @ k.permute(0, 1, 3, 4, 2)
-    if first:
+    if before:
         # One matrix product a prompt and head serves the queries of all interventions: the old keys are common to them.
         shared = queries.permute(1, 2, 0, 3, 4).reshape(n_prompts, n_heads, rows * width, d_head)
-        old = (shared @ old_k.permute(0, 2, 3, 1)).view(n_prompts, n_heads, rows, width, first)
+        old = (shared @ before[0].permute(0, 2, 3, 1)).view(n_prompts, n_heads, rows, width, first)
         scores[..., :first] = old.permute(2, 0, 1, 3, 4)
     scores = scores.div_(d_head**0.5)
     if width > 1:
         scores.masked_fill_(here.model.future(width, length, here.seen), -torch.inf)
     pattern = scores.softmax(-1)
     if patterns:
-        _apply(
-            pattern.transpose(2, 3), "pattern", edits, here.seen
-        )  # a view with positions before heads, as for all other sites
+        # A view with positions before heads, as of all other sites.
+        _apply(pattern.transpose(2, 3), "pattern", edits, here.seen)
     z = pattern[..., first:] * v.transpose(2, 3) if v.shape[2] == 1 else pattern[..., first:] @ v.transpose(2, 3)
-    if first:
+    if before:
         weights = pattern[..., :first].permute(1, 2, 0, 3, 4).reshape(n_prompts, n_heads, rows * width, first)
-        z = z + (weights @ old_v.transpose(1, 2)).view(n_prompts, n_heads, rows, width, d_head).permute(2, 0, 1, 3, 4)
+        z = z + (weights @ before[1].transpose(1, 2)).view(n_prompts, n_heads, rows, width, d_head).permute(2, 0, 1, 3, 4)
     return z.transpose(2, 3)
 
 
 def head_touched(edits: Sequence[Edit]) -> Head | None:
     """The one head whose inside these edits of one layer set, where it is one head and nothing else."""
     heads = {edit.head if edit.site in HEAD_SITES else None for edit in edits}
-    return Head(edits[0].layer, next(iter(heads))) if len(heads) == 1 and None not in heads else None
+    head = heads.pop() if len(heads) == 1 else None
+    return None if head is None else Head(edits[0].layer, head)
 
 
 def enter_at_heads(here: BaseLayer, edits: Sequence[Sequence[Edit]]) -> Float[Tensor, "row prompt seen d_model"]:
@@ -217,7 +218,7 @@ def _enter(
     change, mid = z - old_z, here.mid.expand(len(rows), *here.mid.shape)
     index = None
     if narrow:
-        where = torch.stack([its[0].positions for its in edits]) - here.seen  # [row, prompt, k]
+        where = torch.stack([few for its in edits if (few := its[0].positions) is not None]) - here.seen  # [row, prompt, k]
         index = (
             torch.arange(len(rows), device=out.device)[:, None, None],
             torch.arange(out.shape[1], device=out.device)[:, None],

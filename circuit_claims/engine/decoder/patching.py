@@ -106,7 +106,12 @@ def _alike(few: Sequence[Tensor | None]) -> list[tuple[slice, Tensor | None]]:
     groups, begin = [], 0
     for _, members in itertools.groupby(widths):
         end = begin + len(list(members))
-        groups.append((slice(begin, end), None if few[begin] is None else torch.stack(list(few[begin:end]))))
+        groups.append(
+            (
+                slice(begin, end),
+                None if few[begin] is None else torch.stack([where for where in few[begin:end] if where is not None]),
+            )
+        )
         begin = end
     return groups
 

@@ -46,7 +46,7 @@ class Passes:
         if not hasattr(bridge, "blocks") or not hasattr(bridge, "unembed"):
             raise UnsupportedArchitecture("it is not one stack of blocks with an unembedding")
         self.bridge = bridge
-        self.blocks: Sequence[nn.Module] = list(bridge.blocks)
+        self.blocks: Sequence[Any] = list(bridge.blocks)
         self.n_layers = len(self.blocks)
         points = bridge.hook_dict
         self.points = {
@@ -67,13 +67,13 @@ class Passes:
         hooks: Mapping[Place, Hook] | None = None,
         around: Mapping[int, Callable[[Callable[..., Any]], Callable[..., Any]]] | None = None,
         logits: bool = False,
-    ) -> Tensor | None:
+    ) -> Tensor:
         """Run the blocks from `start` up to, but not including, `stop`.
 
         stream: what goes into block `start`; with `start` at the number of layers, what the last block would give.
         hooks: called at their places in computed blocks, each with its activation as TransformerLens shows it.
         around: makes the forward function of a layer's attention anew from what it is.
-        logits: whether to unembed, and give back the logits of all positions.
+        logits: whether to unembed: the logits of all positions are given back; without, one column that means nothing.
 
         Raises RuntimeError where a hook's place is not passed: then nothing of the pass could be trusted.
         """
@@ -105,7 +105,7 @@ class Passes:
         if missing := hooks.keys() - passed:
             layer, site = min(missing)
             raise RuntimeError(f"the forward pass went past {site} of layer {layer} without calling its hook")
-        return result if logits else None
+        return result
 
     def read(
         self, tokens: Int[Tensor, "prompt pos"], places: Sequence[Place], hooks: Mapping[Place, Hook] | None = None, **more: Any

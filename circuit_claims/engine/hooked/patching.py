@@ -100,7 +100,7 @@ def pattern_with_keys(model: HookedSteps, base: Run, edit: Edit) -> Float[Tensor
     batch.add(0, edit)
     place = (edit.layer, "pattern")
     options = {"start": edit.layer, "stop": edit.layer + 1, "stream": base.resid[edit.layer]}
-    return model.passes.read(base.tokens, [place], batch.hooks(), **options)[place][:, edit.head]
+    return model.passes.read(base.tokens, [place], batch.hooks(), **options)[place][:, edit.one_head]
 
 
 def bytes_of_a_prompt(model: HookedSteps, length: int, element_size: int) -> int:
@@ -238,7 +238,7 @@ class _Replay:
         self.turns: list[dict[tuple[int, int], list[Placed]]] = []  # in each, by row and group, the edits of one head
         heads: dict[tuple[int, int], list[Placed]] = defaultdict(list)
         for row, edit in batch.of_one_head[layer]:
-            heads[row, edit.head].append((row, edit))
+            heads[row, edit.one_head].append((row, edit))
         for (row, head), placed in heads.items():
             here = (row, batch.model.entry(head, "k"))
             turn = next((turn for turn in self.turns if here not in turn), None)
@@ -270,7 +270,7 @@ class _Replay:
             rows = self.batch.per_row(activation)
             for row, edit in self.now:
                 if edit.site == site:
-                    set_activation(rows[row], replace(edit, head=self.batch.model.entry(edit.head, site)))
+                    set_activation(rows[row], replace(edit, head=self.batch.model.entry(edit.one_head, site)))
             return activation
 
         return hook
@@ -281,7 +281,7 @@ class _Replay:
         def hook(z: Tensor) -> Tensor | None:
             if self.now is not None:
                 rows = self.batch.per_row(z)
-                self.taken += [(row, edit.head, rows[row][:, :, edit.head].clone()) for row, edit in self.now]
+                self.taken += [(row, edit.one_head, rows[row][:, :, edit.one_head].clone()) for row, edit in self.now]
                 return None
             z = z.contiguous().clone()
             rows = self.batch.per_row(z)
