@@ -55,6 +55,6 @@ def test_differences_are_those_of_the_bridges_patterns(prefixes):
 
 
 def test_a_model_without_room_is_untested(mini, monkeypatch):
-    monkeypatch.setattr(mini.bridge.cfg, "n_ctx", 40)
+    monkeypatch.setattr(mini.transformer, "n_ctx", 40)
     with pytest.raises(Untested, match="has no room"):
         Prefixes(mini, seed=0).sequences(1)

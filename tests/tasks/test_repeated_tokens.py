@@ -72,7 +72,7 @@ def test_the_tokens_are_said_twice_after_BOS_and_none_is_special(repeated):
     # Enough of them that a special token, were they drawn, would be among them.
     many = replace(repeated, length=ROOM, store=SessionStore())._tokens()[:, bos:]
     assert not set(many.flatten().tolist()) & set(tokenizer.all_special_ids)
-    assert len(tokenizer.all_special_ids) > 0 and int(many.max()) < repeated.subject.bridge.cfg.d_vocab
+    assert len(tokenizer.all_special_ids) > 0 and int(many.max()) < repeated.subject.transformer.d_vocab
     assert len(set(many.flatten().tolist())) > 500, "from all over the vocabulary"
     assert len({tuple(row) for row in said.tolist()}) == SEQUENCES
 
@@ -102,7 +102,7 @@ def test_a_short_context_shortens_the_half(repeated, monkeypatch):
     assert repeated.half == 9
     found = {}
     for room in (7, 8, 10):
-        monkeypatch.setattr(repeated.subject.bridge.cfg, "n_ctx", room + bos)
+        monkeypatch.setattr(repeated.subject.transformer, "n_ctx", room + bos)
         try:
             found[room] = repeated.half
         except Untested as error:  # which by itself would skip the test
