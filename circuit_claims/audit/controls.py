@@ -70,8 +70,7 @@ _NOISE = "on noise with GPT-2's own tokenizer it is run in tests/tasks/test_acro
 
 #: Claims that no control can be asked, each with the reason and where they are shown to fail.
 NO_CONTROL_SPEAKS: dict[str, str] = {
-    "facts/logit_lens/": f"{_WORDS}; that it presupposes a city among the likeliest tokens, "
-    "tests/tasks/test_facts_story.py tests",
+    "facts/logit_lens/": f"{_WORDS}; that it presupposes a city among the likeliest tokens, tests/tasks/test_facts.py tests",
     "induction/published_texts/": f"{_WORDS}: {_NOISE}",
     "acronyms/": f"{_WORDS}: {_NOISE}",
     "greater_than/": f"{_WORDS}, or mini's card not its heads: {_NOISE}",

@@ -69,13 +69,13 @@ def behaviour(survey: Survey, card: Card) -> Findings:
 def extra_sentences(survey: Survey, card: Card) -> Findings:
     """The templates of two sentences, without a sentence between and with one about S or IO (figure 8)."""
     two, values = survey.ioi.on(templates=TWO_SENTENCE_TEMPLATES), {}
-    for key, story in {
+    for key, task in {
         "two_sentence": two,
         "extra_s": survey.ioi.changed("extra S"),
         "extra_io": survey.ioi.changed("extra IO"),
     }.items():
-        values[f"{key}_logit_difference"] = near(survey, story.logit_difference(), "logits")
-        values[f"{key}_probability"] = near(survey, story.probability(), "probability", PROBABILITY)
+        values[f"{key}_logit_difference"] = near(survey, task.logit_difference(), "logits")
+        values[f"{key}_probability"] = near(survey, task.probability(), "probability", PROBABILITY)
     left_out, prefers_s = {}, survey.estimate(two.prefers_s())
     if prefers_s <= RARELY:
         values["two_sentence_prefers_s"] = rate(survey, two.prefers_s())

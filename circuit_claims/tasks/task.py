@@ -1,6 +1,6 @@
-"""From prompts to samples: what every story (IOI, and those to come) needs to be measured.
+"""From prompts to samples: what every task needs to be measured.
 
-A story knows its subject and its prompts. It measures them batch by batch, in chunks of fixed bounds, each once a session, so
+A task knows its subject and its prompts. It measures them batch by batch, in chunks of fixed bounds, each once a session, so
 that a verdict that asks for more prompts, and a claim that asks for the same numbers, pay only for what is new.
 """
 
@@ -59,11 +59,11 @@ class FixedPrompt:
 
 
 @dataclass(frozen=True, repr=False)
-class Story:
+class Task:
     """Prompts on one subject, and how they are measured.
 
     population: which prompts; change: what is done to each of them ("" for nothing); fixed: published prompts in place of drawn
-    ones; chunk: how many prompts are measured at a time; store: what has been measured, shared by all variants of the story.
+    ones; chunk: how many prompts are measured at a time; store: what has been measured, shared by all variants of the task.
     """
 
     subject: Subject
@@ -81,7 +81,7 @@ class Story:
 
     #: What pairs with a clean prompt position by position.
     corruptions: ClassVar[tuple[str, ...]] = CORRUPTIONS
-    #: What a prompt shows where the story's whole is above zero on it.
+    #: What a prompt shows where the task's whole is above zero on it.
     done: ClassVar[str] = "the right answer is ahead"
 
     @property
@@ -140,7 +140,7 @@ class Story:
     # Prompts
 
     def prompts(self, n: int) -> Sequence[Prompt | FixedPrompt]:
-        """The first n prompts, as they are measured: with the story's change."""
+        """The first n prompts, as they are measured: with the task's change."""
         if self.fixed:
             return [prompt.changed(self.change) for prompt in self.fixed[:n]] if self.change else self.fixed[:n]
         place = ("prompts", self.population)

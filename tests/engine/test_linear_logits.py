@@ -16,7 +16,7 @@ from tests.support.tiny_models import save_tiny_card
 N = 6
 
 
-def story(folder: Path, architecture: str, dtype: str, louder: float = 1.0):
+def task(folder: Path, architecture: str, dtype: str, louder: float = 1.0):
     """IOI on a tiny model of this architecture, whose logits are multiplied by `louder` in the unembedding."""
     path = save_tiny_decoder(folder / "model", architecture)
     state = load_file(path / "model.safetensors")
@@ -25,14 +25,14 @@ def story(folder: Path, architecture: str, dtype: str, louder: float = 1.0):
         save_file(state, path / "model.safetensors", metadata={"format": "pt"})
     card = save_tiny_card(folder / "card.toml", n_layer=LAYERS, n_head=HEADS)
     settings = Settings(name=str(path), card=str(card), mode="raw", device="cpu", dtype=dtype)
-    return plain_twins.story(Subject(prepare(settings)), bos=False)
+    return plain_twins.task(Subject(prepare(settings)), bos=False)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("louder", [1.0, 30.0], ids=["small logits", "logits as large as of trained models"])
 @torch.inference_mode()
 def test_rounding_is_no_scale_and_no_cap(tmp_path, dtype, louder):
-    ioi = story(tmp_path, "Llama", dtype, louder)
+    ioi = task(tmp_path, "Llama", dtype, louder)
     attribution = ioi.direct_attribution()
     whole = attribution.parts().take(N).values[:, :, 0].sum(1) + attribution.constant().take(N).values
     difference = ioi.logit_difference().take(N).values
@@ -43,4 +43,4 @@ def test_rounding_is_no_scale_and_no_cap(tmp_path, dtype, louder):
 @torch.inference_mode()
 def test_a_scale_is_found_in_every_dtype(tmp_path, dtype):
     with pytest.raises(Untested, match="are not linear in what its final norm gives"):
-        story(tmp_path, "Granite", dtype).direct_attribution().parts().take(N)
+        task(tmp_path, "Granite", dtype).direct_attribution().parts().take(N)

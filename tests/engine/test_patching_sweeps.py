@@ -26,7 +26,7 @@ from circuit_claims.untested import Untested
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted
 from tests.conftest import HEADS, LAYERS
 from tests.engine.test_engine import HOOKS
-from tests.support.plain_twins import all_heads, alone, plain_cache, plain_difference, put, story
+from tests.support.plain_twins import all_heads, alone, plain_cache, plain_difference, put, task
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
 from tests.verdicts.test_expect import Paper
 
@@ -53,7 +53,7 @@ def ioi(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     save_tiny_gpt2(folder, n_layer=LAYERS, n_head=HEADS, n_embd=32)
     card = save_tiny_card(folder.parent / "tiny.toml", n_layer=LAYERS, n_head=HEADS)
     subject = Subject(prepare(Settings(name=str(folder), card=str(card), mode=request.param)))
-    return story(subject, bos=True)
+    return task(subject, bos=True)
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,7 @@ def pairs_of(same: IOI):
 
 def test_what_a_family_moves_and_where_it_looks_are_told_apart(mini):
     """The control on the embedded model: what holds of its S-inhibition head's values is refuted of its name movers'."""
-    ioi, expect = story(mini, bos=False, chunk=60), Expect(Paper(), Budget(60, 60), seed=0)
+    ioi, expect = task(mini, bos=False, chunk=60), Expect(Paper(), Budget(60, 60), seed=0)
     for family, carrier, other in (("S-inhibition", "v", "pattern"), ("name mover", "pattern", "v")):
         heads = mini.card.heads(family)
         expect(ioi.patch(heads, part=carrier, at=None, corruption=S2_TO_IO).share_of_output()).above(0.5)

@@ -79,12 +79,12 @@ class TestWhateverTheLastBits:
         nodes = frozenset((Head(layer, 0), "END") for layer in range(4))
         last = iter(np.tile(noise.ravel(), 10))
 
-        def made_up(story, batch, settings):
+        def made_up(task, batch, settings):
             gaps = [2.0 if (Head(2, 0), "END") in s.removed and s.kept is not None else 0.0 for s in settings]
             return np.array([[7.0 - gap + next(last)] * len(batch.prompts) for gap in gaps])
 
         monkeypatch.setattr(circuits, "knocked_out_differences", made_up)
-        ioi = replace(plain_twins.story(mini, bos=False), store=SessionStore())
+        ioi = replace(plain_twins.task(mini, bos=False), store=SessionStore())
         assert ioi.circuit(nodes).greedy_subset(steps=3, candidates=4, prompts=2) == {(Head(2, 0), "END")}
 
 

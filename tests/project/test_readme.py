@@ -62,21 +62,21 @@ def test_every_measure_and_expectation_that_the_readme_names_exists():
     from circuit_claims.sae.features import SaeFeatures
     from circuit_claims.sae.ioi import SaeIOI
     from circuit_claims.sae.metrics import SaeNumbers
-    from circuit_claims.tasks.acronyms.task import AcronymStory
+    from circuit_claims.tasks.acronyms.task import AcronymTask
     from circuit_claims.tasks.copy_suppression.task import TokenCircuits
     from circuit_claims.tasks.facts.task import Facts
-    from circuit_claims.tasks.greater_than.task import YearStory
+    from circuit_claims.tasks.greater_than.task import GreaterThan
     from circuit_claims.tasks.induction.prefixes import Prefixes
     from circuit_claims.tasks.induction.published_text import PublishedText
     from circuit_claims.tasks.induction.repeated_tokens import RepeatedTokens
     from circuit_claims.tasks.induction.task import Ablated, Induction, Keys
     from circuit_claims.tasks.ioi.task import IOI
     from circuit_claims.tasks.operations.circuits import Circuit
-    from circuit_claims.tasks.operations.direct_attribution import DirectAttribution
+    from circuit_claims.tasks.operations.direct_attribution import Attribution
     from circuit_claims.tasks.operations.knockouts import KnockedOut
     from circuit_claims.tasks.operations.patching import Noised, Patched, Path
     from circuit_claims.tasks.probing.task import Probes
-    from circuit_claims.tasks.successors.counting import SequenceStory
+    from circuit_claims.tasks.successors.counting import CountingTask
     from circuit_claims.tasks.tokenizer.task import Tokens
     from circuit_claims.tasks.weights.task import Weights
     from circuit_claims.verdicts.expect import Expectation
@@ -85,8 +85,8 @@ def test_every_measure_and_expectation_that_the_readme_names_exists():
     names = set(re.findall(r"\.([a-z_]+)\(", section))
     assert len(names) > 15
     for name in names:
-        others = (AcronymStory, DirectAttribution, Facts, Induction, Ablated, Keys, Prefixes, Probes, PublishedText)
-        others += (YearStory, SaeFeatures, SaeIOI, SaeNumbers, SequenceStory, TokenCircuits)
+        others = (AcronymTask, Attribution, Facts, Induction, Ablated, Keys, Prefixes, Probes, PublishedText)
+        others += (GreaterThan, SaeFeatures, SaeIOI, SaeNumbers, CountingTask, TokenCircuits)
         speak = (*others, Card, IOI, KnockedOut, Patched, Noised, Path, Circuit, RepeatedTokens, Weights, Tokens, Expectation)
         assert any(hasattr(cls, name) for cls in speak) or name == "contains", name
 

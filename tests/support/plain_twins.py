@@ -24,8 +24,8 @@ MEANS: dict[tuple, dict[str, torch.Tensor]] = {}
 PASSES: dict[tuple, tuple[dict[str, torch.Tensor], float]] = {}
 
 
-def story(subject: Subject, *, bos: bool, templates: tuple[int, ...] = TEMPLATES, chunk: int = 4, seed: int = 0) -> IOI:
-    """The story on prompts of several lengths and layouts, in chunks that cut through the rounds of frames.
+def task(subject: Subject, *, bos: bool, templates: tuple[int, ...] = TEMPLATES, chunk: int = 4, seed: int = 0) -> IOI:
+    """The task on prompts of several lengths and layouts, in chunks that cut through the rounds of frames.
 
     Of the names some suffice: all pairs of them are listed for every frame whose reference is drawn.
     """
@@ -89,7 +89,7 @@ def all_heads(ioi: IOI) -> list[Head]:
 
 
 def reference_prompts(ioi: IOI, prompt: Prompt, size: int) -> list[Batch]:
-    """p_ABC for a prompt: of its template, order and prefix, under the story's change, with its tokens in the same places."""
+    """p_ABC for a prompt: of its template, order and prefix, under the task's change, with its tokens in the same places."""
     frame = {"templates": (prompt.template,), "orders": (prompt.order,), "prefix": prompt.prefix, "half": None}
     mine, found = alone(ioi, prompt), []
     for other in replace(ioi.population, **frame).stream(ioi.seed + 1):

@@ -1,4 +1,4 @@
-"""The story of acronyms: its prompts, its measures against plain ones, and the claims on noise with GPT-2's own tokenizer."""
+"""The task of acronyms: its prompts, its measures against plain ones, and the claims on noise with GPT-2's own tokenizer."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from circuit_claims.heads import Head
 from circuit_claims.prompts.acronyms import LAYOUT, LETTERS, WORDS, AcronymPrompt, Acronyms, acronyms_for
 from circuit_claims.prompts.batch import TokenizationError, bare_token
 from circuit_claims.subjects.subject import Settings, Subject, prepare
-from circuit_claims.tasks.acronyms.task import AcronymStory
+from circuit_claims.tasks.acronyms.task import AcronymTask
 from circuit_claims.untested import Untested
 from tests.support.claim_runs import run_claims
 from tests.support.gpt2_tokens import save_narrow_gpt2
@@ -24,9 +24,9 @@ def folder(gpt2_folder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def acronyms(folder) -> AcronymStory:
+def acronyms(folder) -> AcronymTask:
     subject = Subject(prepare(Settings(name=str(folder), card="gpt2-small")))
-    return AcronymStory(subject=subject, seed=0, chunk=4, population=acronyms_for(subject.tokenizer), prepend_bos=True)
+    return AcronymTask(subject=subject, seed=0, chunk=4, population=acronyms_for(subject.tokenizer), prepend_bos=True)
 
 
 # Prompts

@@ -23,7 +23,7 @@ from circuit_claims.tasks.operations.tracing_statistics import (
     mlps_over_attention,
     peak_of_the_mlps,
 )
-from tests.support.fact_stories import SOME, N, story
+from tests.support.fact_tasks import SOME, N, task
 
 HOOKS = {"resid": "hook_resid_post", "mlp": "hook_mlp_out", "attn": "hook_attn_out"}
 
@@ -105,7 +105,7 @@ def test_tracing_is_that_of_plain_hooks_one_state_at_a_time(mini, monkeypatch, s
     monkeypatch.setattr(causal_tracing, "DRAWS", 2)
     lengths = set()
     for bos in (False, True) if state == "resid" else (False,):
-        facts = story(mini, bos=bos)
+        facts = task(mini, bos=bos)
         taken = facts.trace(state, corruption=corruption).take(3)
         for i, prompt in enumerate(facts.prompts(3)):
             effects, total = plain_trace(facts, prompt, state, corruption, 1 if state == "resid" else 2)
@@ -118,7 +118,7 @@ def test_tracing_is_that_of_plain_hooks_one_state_at_a_time(mini, monkeypatch, s
 
 
 def test_parts_are_the_columns_of_the_full_traces(mini):
-    facts = story(mini)
+    facts = task(mini)
     for corruption in SCORES:
         parts = facts.trace_parts(corruption=corruption).take(N)
         traced = {state: facts.trace(state, corruption=corruption).take(N).values for state in ("mlp", "attn")}
@@ -129,7 +129,7 @@ def test_parts_are_the_columns_of_the_full_traces(mini):
 
 
 def test_the_share_lost_and_what_is_left_are_the_total_effect(mini):
-    facts = story(mini)
+    facts = task(mini)
     for corruption in SCORES:
         total, left = (getattr(facts, name)(corruption).take(N) for name in ("total_effect", "corrupted"))
         lost = facts.share_lost(corruption).take(N)
@@ -143,7 +143,7 @@ def test_the_share_lost_and_what_is_left_are_the_total_effect(mini):
 @pytest.mark.parametrize("corruption", SCORES)
 def test_on_any_weights_END_after_the_last_layer_has_everything_and_all_else_nothing(random_subject, corruption):
     """An identity, on noise as well: so no claim may rest on the last layer."""
-    taken = story(random_subject).trace(corruption=corruption).take(30)
+    taken = task(random_subject).trace(corruption=corruption).take(30)
     assert taken.values[:, -1, LAST] == pytest.approx(taken.weights, abs=1e-5)
     assert np.abs(np.delete(taken.values[:, -1], LAST, axis=1)).max() < 1e-5
     assert np.abs(taken.weights).max() > (1e-2 if corruption == "interchange" else 1e-4)
@@ -151,7 +151,7 @@ def test_on_any_weights_END_after_the_last_layer_has_everything_and_all_else_not
 
 @pytest.mark.parametrize("corruption", SCORES)
 def test_on_any_weights_restoring_everything_restores_the_prediction(random_subject, corruption):
-    facts = story(random_subject)
+    facts = task(random_subject)
     for batch in facts.batches(facts.prompts(8)):
         clean = facts._clean(batch)
         for run in facts._corrupted_runs(batch, corruption):
@@ -163,7 +163,7 @@ def test_on_any_weights_restoring_everything_restores_the_prediction(random_subj
 
 def test_a_subject_with_the_same_answer_changes_next_to_nothing(mini):
     """The control: the other subject's answer is the same, so there is hardly any effect that a state could restore."""
-    facts, effects = story(mini), {}
+    facts, effects = task(mini), {}
     for partner in ("a chair", "a bottle"):
         prompts = [FactPrompt("material", i, "a table", ("wood", "glass"), partner) for i in range(4)]
         effects[partner] = np.concatenate([facts._traced(batch, "interchange", None)[1] for batch in facts.batches(prompts)])
@@ -172,9 +172,9 @@ def test_a_subject_with_the_same_answer_changes_next_to_nothing(mini):
 
 
 def test_noise_is_three_times_as_wide_as_embeddings_are_spread_and_on_the_subject_alone(mini):
-    facts = story(mini)
+    facts = task(mini)
     prompts = facts.prompts(200)
-    assert facts.on(relations=["capital"]).spread == facts.spread == story(mini, FactList()).spread, "one noise for all"
+    assert facts.on(relations=["capital"]).spread == facts.spread == task(mini, FactList()).spread, "one noise for all"
     ids = {i for p in prompts for i in mini.tokenizer((p.text[slice(*p.phrases[0][1:])]).lower()).input_ids}
     assert facts.spread == pytest.approx(float(mini.bridge.W_E[sorted(ids)].detach().std()), rel=0.1), "of subjects' tokens"
     drawn = []
@@ -196,7 +196,7 @@ def test_noise_is_three_times_as_wide_as_embeddings_are_spread_and_on_the_subjec
 
 
 def test_both_corruptions_side_by_side_are_the_two_traces(mini):
-    facts = story(mini, replace(SOME, known=True), chunk=60)
+    facts = task(mini, replace(SOME, known=True), chunk=60)
     both = facts.trace_both().take(20)
     parts = [facts.trace(corruption=corruption).take(20) for corruption in SCORES]
     assert both.values == pytest.approx(np.concatenate([part.values for part in parts], axis=2))
@@ -209,7 +209,7 @@ def test_both_corruptions_side_by_side_are_the_two_traces(mini):
 
 def test_a_role_is_averaged_over_the_prompts_that_have_it(mini):
     """Countries are one token, so a first subject token is there on materials that have an article alone."""
-    facts = story(mini, chunk=60)
+    facts = task(mini, chunk=60)
     taken = facts.trace(corruption="noise").take(60)
     batches = facts.batches(facts.prompts(60))
     having = sum(int((b.positions["first subject token"] < b.positions["last subject token"]).sum()) for b in batches)

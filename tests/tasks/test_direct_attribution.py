@@ -48,9 +48,9 @@ def ioi(mini: Subject, request: pytest.FixtureRequest, tmp_path_factory: pytest.
     name, _, mode = request.param.partition(", ")
     mode = mode or "processed"
     if name == "tiny":
-        return plain_twins.story(tiny(tmp_path_factory.mktemp("tiny"), mode), bos=mode == "raw")
+        return plain_twins.task(tiny(tmp_path_factory.mktemp("tiny"), mode), bos=mode == "raw")
     subject = mini if mode == "processed" else Subject(prepare(Settings(name="mini", mode="raw")))
-    return plain_twins.story(subject, bos=mode == "raw")
+    return plain_twins.task(subject, bos=mode == "raw")
 
 
 def looks(ioi: IOI, zeroed: list[Head] | None = None) -> list[tuple]:
@@ -213,9 +213,9 @@ def test_what_is_lost_is_compared_with_what_was_written(ioi):
 def test_raw_and_processed_weights_give_the_same_attributions(tmp_path):
     """Value biases that are folded, a gain that is, a mean that is taken out of the unembedding: none of them moves a share."""
     (tmp_path / "raw").mkdir(), (tmp_path / "processed").mkdir()
-    raw, processed = (plain_twins.story(tiny(tmp_path / mode, mode), bos=False) for mode in ("raw", "processed"))
+    raw, processed = (plain_twins.task(tiny(tmp_path / mode, mode), bos=False) for mode in ("raw", "processed"))
     for way in ({}, {"without": HEADS}, {"to": "IO", "scaled": False}):
-        a, b = (story.direct_attribution(**way) for story in (raw, processed))
+        a, b = (task.direct_attribution(**way) for task in (raw, processed))
         for one, other in ((a.heads(), b.heads()), (a.layers(), b.layers())):
             difference = one.take(N).values - other.take(N).values
             assert np.abs(difference).max() < 1e-3
@@ -229,7 +229,7 @@ def test_raw_and_processed_weights_give_the_same_attributions(tmp_path):
 @torch.inference_mode()
 def test_the_numbers_are_those_of_transformer_lenss_cache(mini):
     """accumulated_resid, decompose_resid, stack_head_results, logit_attrs, on processed weights as its demos do."""
-    ioi = plain_twins.story(mini, bos=True)
+    ioi = plain_twins.task(mini, bos=True)
     heads, layers = ioi.direct_attribution().heads().take(N).values, ioi.direct_attribution().layers().take(N).values
     accumulated = ioi.direct_attribution().accumulated().take(N).values
     for i, prompt in enumerate(ioi.prompts(N)):
@@ -277,10 +277,10 @@ def test_pearsons_r_is_numpys_for_every_resample():
 @torch.inference_mode()
 def test_a_head_that_writes_nothing_is_attributed_nothing_and_no_longer_leads(mini):
     """A control: of mini with its strongest head's output weights zeroed, what the claims say of that head is false."""
-    ioi = plain_twins.story(Subject(prepare(Settings(name="mini"))), bos=False)
+    ioi = plain_twins.task(Subject(prepare(Settings(name="mini"))), bos=False)
     cells = ioi.direct_attribution().heads().take(20).estimate
     top = Head(*map(int, np.unravel_index(cells.argmax(), cells.shape)))
-    damaged = plain_twins.story(Subject(prepare(Settings(name="mini"))), bos=False)
+    damaged = plain_twins.task(Subject(prepare(Settings(name="mini"))), bos=False)
     block = damaged.subject.transformer.weights().layers[top.layer]
     block.W_O[top.head * 16 : (top.head + 1) * 16] = 0
     grid = damaged.direct_attribution().heads().take(20)
@@ -289,14 +289,14 @@ def test_a_head_that_writes_nothing_is_attributed_nothing_and_no_longer_leads(mi
 
 def test_an_unknown_target_is_refused(mini):
     with pytest.raises(ValueError, match="unknown target 'S': use logit difference or IO"):
-        plain_twins.story(mini, bos=False).direct_attribution(to="S")
+        plain_twins.task(mini, bos=False).direct_attribution(to="S")
 
 
 @pytest.mark.parametrize("name", ["NeoX", "sequential NeoX", "Llama", "Qwen3", "OPT", "Phi"])
 @torch.inference_mode()
 def test_of_other_architectures_the_parts_sum_to_the_logit_difference_too(tmp_path, name):
     """With attention and MLP side by side or not, RMS norms, shared keys and values, and biases."""
-    ioi = plain_twins.story(load(save_tiny_decoder(tmp_path / "model", name), "raw"), bos=False)
+    ioi = plain_twins.task(load(save_tiny_decoder(tmp_path / "model", name), "raw"), bos=False)
     attribution = ioi.direct_attribution()
     parts, constant = attribution.parts().take(N).values[:, :, 0], attribution.constant().take(N).values
     assert parts.sum(1) + constant == pytest.approx(ioi.logit_difference().take(N).values, abs=1e-4)
@@ -323,13 +323,13 @@ def test_of_other_architectures_the_parts_sum_to_the_logit_difference_too(tmp_pa
 @torch.inference_mode()
 def test_what_cannot_be_taken_apart_is_untested_with_the_reason(tmp_path):
     """Logits that are scaled after the final norm; heads behind a norm; a parallel MLP, without a head."""
-    granite = plain_twins.story(load(save_tiny_decoder(tmp_path / "granite", "Granite"), "raw"), bos=False)
+    granite = plain_twins.task(load(save_tiny_decoder(tmp_path / "granite", "Granite"), "raw"), bos=False)
     with pytest.raises(Untested, match="are not linear in what its final norm gives"):
         granite.direct_attribution().parts().take(N)
-    olmo = plain_twins.story(load(save_tiny_decoder(tmp_path / "olmo", "Olmo2"), "raw"), bos=False)
+    olmo = plain_twins.task(load(save_tiny_decoder(tmp_path / "olmo", "Olmo2"), "raw"), bos=False)
     with pytest.raises(Untested):
         olmo.direct_attribution().heads().take(N)
-    neox = plain_twins.story(load(save_tiny_decoder(tmp_path / "neox", "NeoX"), "raw"), bos=False)
+    neox = plain_twins.task(load(save_tiny_decoder(tmp_path / "neox", "NeoX"), "raw"), bos=False)
     with pytest.raises(Untested, match="side by side"):
         neox.direct_attribution(without=[Head(0, 1)]).heads().take(N)
 
@@ -339,9 +339,9 @@ def test_mini_written_as_an_opt_gives_the_same_attributions(mini, tmp_path, mode
     from circuit_claims.models.folder import EMBEDDED
 
     opt = Subject(prepare(Settings(name=str(save_as_opt(EMBEDDED["mini"], tmp_path / "mini")), card="mini", mode=mode)))
-    stories = [IOI(s, seed=0, chunk=40, population=Population(names=mini.names), prepend_bos=False) for s in (mini, opt)]
+    tasks = [IOI(s, seed=0, chunk=40, population=Population(names=mini.names), prepend_bos=False) for s in (mini, opt)]
     for way in ({}, {"without": HEADS}, {"to": "IO", "scaled": False}):
-        ours, theirs = (story.direct_attribution(**way) for story in stories)
+        ours, theirs = (task.direct_attribution(**way) for task in tasks)
         assert theirs.heads().take(8).values == pytest.approx(ours.heads().take(8).values, abs=1e-3)
         assert theirs.layers().take(8).values == pytest.approx(ours.layers().take(8).values, abs=1e-3)
 

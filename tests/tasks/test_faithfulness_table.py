@@ -26,18 +26,18 @@ def bos(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="module")
 def ioi(mini: Subject) -> IOI:
-    return plain_twins.story(mini, bos=False, templates=TEMPLATES)
+    return plain_twins.task(mini, bos=False, templates=TEMPLATES)
 
 
 def test_a_cell_is_the_faithfulness_of_that_template_and_order(ioi, bos):
-    """The table says with or without BOS by itself, whatever the story does."""
+    """The table says with or without BOS by itself, whatever the task does."""
     table = faithfulness_table(ioi, NODES, prepend_bos=bos)
     grid = table.take(N)
     assert table.prepend_bos == bos and ("with BOS" if bos else "without BOS") in grid.quantity
     for row, template in enumerate(TEMPLATES):
         for order in ORDERS:
-            story = replace(ioi, prepend_bos=bos).on(templates=[template], orders=[order])
-            faithfulness = story.circuit(NODES).faithfulness().take(N)
+            task = replace(ioi, prepend_bos=bos).on(templates=[template], orders=[order])
+            faithfulness = task.circuit(NODES).faithfulness().take(N)
             column = 2 * ORDERS.index(order)
             assert grid.values[:, row, column] == pytest.approx(faithfulness.values, abs=1e-5)
             assert grid.values[:, row, column + 1] == pytest.approx(faithfulness.weights, abs=1e-5)

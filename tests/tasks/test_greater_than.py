@@ -1,4 +1,4 @@
-"""The story of year spans: its prompts, its measures against plain ones, and what a model that knows no years makes of it."""
+"""The task of year spans: its prompts, its measures against plain ones, and what a model that knows no years makes of it."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from circuit_claims.prompts.greater_than import (
 from circuit_claims.prompts.mini_words import SPANS as TRAINED_SPANS
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.greater_than.statistics import smallest_step
-from circuit_claims.tasks.greater_than.task import YearStory
+from circuit_claims.tasks.greater_than.task import GreaterThan
 from circuit_claims.untested import Untested
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted
 from circuit_claims.verdicts.rows import INCONCLUSIVE, REFUTED, Row
@@ -38,23 +38,23 @@ FEW = 6
 HEADS = (Head(3, 5), Head(2, 7), Head(0, 1))
 
 
-def story(subject, *, half="verdict", chunk=4) -> YearStory:
+def task(subject, *, half="verdict", chunk=4) -> GreaterThan:
     population = replace(years_for(subject.tokenizer), half=half)
-    return YearStory(subject=subject, seed=0, chunk=chunk, population=population, prepend_bos=True)
+    return GreaterThan(subject=subject, seed=0, chunk=chunk, population=population, prepend_bos=True)
 
 
 @pytest.fixture(scope="module")
-def years(mini) -> YearStory:
-    return story(mini)
+def years(mini) -> GreaterThan:
+    return task(mini)
 
 
 @pytest.fixture(scope="module")
-def noise(tmp_path_factory) -> YearStory:
+def noise(tmp_path_factory) -> GreaterThan:
     """On a random model that has the words."""
     folder = tmp_path_factory.mktemp("noise")
     card = save_tiny_card(folder / "card.toml", n_layer=4, n_head=8)
     model = save_tiny_gpt2(folder / "model", n_layer=4, n_head=8, n_embd=64)
-    return story(Subject(prepare(Settings(name=str(model), card=str(card)))), chunk=120)
+    return task(Subject(prepare(Settings(name=str(model), card=str(card)))), chunk=120)
 
 
 # Prompts
@@ -145,7 +145,7 @@ def test_without_the_words_or_a_BOS_token_it_is_untested(tmp_path):
 # Measures
 
 
-def by_hand(years: YearStory, prompt: YearPrompt) -> np.ndarray:
+def by_hand(years: GreaterThan, prompt: YearPrompt) -> np.ndarray:
     """The probabilities of 00 to 99, from the bridge and the text alone."""
     tokenizer = years.subject.tokenizer
     ids = [tokenizer.bos_token_id, *tokenizer(prompt.text).input_ids]

@@ -140,10 +140,10 @@ def test_the_probe_is_the_regression_written_out():
 @pytest.mark.parametrize("task", ["position", "duplication"])
 def test_embeddings_say_nothing_of_what_stood_before(which, task, request):
     """Of whatever weights: at S2 and at END alike."""
-    story = request.getfixturevalue(which)
+    probes = request.getfixturevalue(which)
     for at in ("S2", "END"):
-        assert abs(story._right(task, at, 0).mean() - 0.5) < 0.12
-        assert abs(story.selectivity(task, at=at, layer=0).take(PROMPTS).estimate) < 0.15
+        assert abs(probes._right(task, at, 0).mean() - 0.5) < 0.12
+        assert abs(probes.selectivity(task, at=at, layer=0).take(PROMPTS).estimate) < 0.15
 
 
 def test_mini_tells_END_who_S_is_and_where(probes):

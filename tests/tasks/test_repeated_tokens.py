@@ -147,9 +147,9 @@ def test_token_ids_are_those_of_the_source_where_the_vocabulary_has_them(repeate
 
 @pytest.mark.parametrize("notebook", DRAWS)
 def test_a_notebooks_set_up_is_its_own(repeated, notebook):
-    story, draw = repeated.as_drawn_by(notebook), DRAWS[notebook]
-    assert (story.length, story.ids, story.sequences) == (draw.length, (draw.first, draw.end), draw.sequences)
-    assert not story.prepend_bos and story.store is repeated.store and story.seed == repeated.seed
+    task, draw = repeated.as_drawn_by(notebook), DRAWS[notebook]
+    assert (task.length, task.ids, task.sequences) == (draw.length, (draw.first, draw.end), draw.sequences)
+    assert not task.prepend_bos and task.store is repeated.store and task.seed == repeated.seed
 
 
 def test_the_tolerance_is_three_standard_errors_of_the_sources_draw(repeated):

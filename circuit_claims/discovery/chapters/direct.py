@@ -22,7 +22,7 @@ from circuit_claims.discovery.findings import (
 )
 from circuit_claims.discovery.survey import Survey
 from circuit_claims.heads import Head
-from circuit_claims.tasks.operations.direct_attribution import DirectAttribution
+from circuit_claims.tasks.operations.direct_attribution import Attribution
 from circuit_claims.tasks.operations.direct_statistics import ATTENTION, MLP, highest_layer, largest_layer, lowest_layer
 
 
@@ -116,7 +116,7 @@ def self_repair(survey: Survey, card: Card) -> tuple[dict[str, Found], Findings]
     return families, Findings({"self_repair_lost_share": Value(bound.value, "share", note=bound.note)})
 
 
-def _larger_than(survey: Survey, attribution: DirectAttribution, size: float) -> list[Head]:
+def _larger_than(survey: Survey, attribution: Attribution, size: float) -> list[Head]:
     """The heads that write more than this, whatever the sign, the largest first."""
     written = survey.cells(attribution.heads())
     cells = [Head(*map(int, cell)) for cell in np.argwhere(np.abs(written) > size)]

@@ -18,7 +18,7 @@ from circuit_claims.discovery.survey import Survey
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.greater_than import years_for
-from circuit_claims.tasks.greater_than.task import YearStory
+from circuit_claims.tasks.greater_than.task import GreaterThan
 from circuit_claims.untested import Untested
 
 WITH_BOS = "these prompts begin with BOS, as published"
@@ -32,7 +32,7 @@ def find(survey: Survey, card: Card) -> Chapter:
     except Untested as error:
         return Chapter(findings={"behaviour": Findings(left_out={"greater-than": str(error)})})
     ioi = survey.ioi
-    years = YearStory(subject=ioi.subject, seed=ioi.seed, chunk=ioi.chunk, population=population, prepend_bos=True)
+    years = GreaterThan(subject=ioi.subject, seed=ioi.seed, chunk=ioi.chunk, population=population, prepend_bos=True)
     behaviour = Findings(
         {
             "greater_than_probability_difference": measured(
@@ -68,7 +68,7 @@ def find(survey: Survey, card: Card) -> Chapter:
     return Chapter(families, {"behaviour": behaviour, "circuit": circuit(survey, years, end, mlps)}, BOS)
 
 
-def circuit(survey: Survey, years: YearStory, heads: tuple[Head, ...], mlps: list[int]) -> Findings:
+def circuit(survey: Survey, years: GreaterThan, heads: tuple[Head, ...], mlps: list[int]) -> Findings:
     """The MLPs, what each carries, and what the circuit of heads and MLPs does alone and corrupted alone."""
     unit, tables = "share of the probability difference", {}
     for way, layers in {"direct": mlps, "indirect": mlps[:-1]}.items():  # after the last MLP there is none to pass anything on

@@ -1,4 +1,4 @@
-"""Acronyms: the story that the claims on three-letter acronyms are told in.
+"""Acronyms: what the claims on three-letter acronyms measure.
 
     acronyms.noise_sweep()
     acronyms.attention_to_roles(head)
@@ -22,14 +22,14 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.prompts.acronyms import LAYOUT, LETTERS, AcronymPrompt, Acronyms
 from circuit_claims.prompts.batch import Batch, bare_token, make_batches
-from circuit_claims.tasks.operations.attention import AttentionStory
+from circuit_claims.tasks.operations.attention import Attention
 from circuit_claims.tasks.task import as_array, head_list
 
 CORRUPTION = "third word"
 
 
 @dataclass(frozen=True, repr=False)
-class AcronymStory(AttentionStory):
+class AcronymTask(Attention):
     """Acronyms on one subject."""
 
     population: Acronyms

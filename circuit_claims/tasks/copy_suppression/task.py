@@ -1,4 +1,4 @@
-"""The story of a head's circuits from token to token, read off a whole model's weights: which tokens a head suppresses.
+"""A head's circuits from token to token, read off a whole model's weights: which tokens a head suppresses.
 
 The definitions stand in `circuit_claims.tasks.copy_suppression.token_circuits`. Over the whole vocabulary nothing is sampled,
 so what is said of one head has an interval of no width; in a comparison of all heads, tokens are.
@@ -155,7 +155,7 @@ class TokenCircuits:
 class OwnToken:
     """The rank of each token in its own row of one head's circuit, 0 for the first, beside that of another token."""
 
-    story: TokenCircuits
+    task: TokenCircuits
     head: Head
     circuit: Circuit
 
@@ -187,7 +187,7 @@ class OwnToken:
             unit="rank",
             clusters=range(1),
             exact=True,
-            facts=self.story.facts,
+            facts=self.task.facts,
             drawn=self._drawn(),
         )
         return grid.of(lambda means: means[..., 0, 0], grid.quantity, grid.unit)
@@ -195,22 +195,22 @@ class OwnToken:
     @property
     def ranks(self) -> Int[np.ndarray, "token 2"]:
         """For every token of the vocabulary: the own token's rank, and another's."""
-        return self.story.store.get(("ranks", self.head, self.circuit, self.story.seed), self._ranked)
+        return self.task.store.get(("ranks", self.head, self.circuit, self.task.seed), self._ranked)
 
     def __str__(self) -> str:
         return f"{self.circuit} circuit of {self.head}"
 
     @torch.inference_mode()
     def _ranked(self) -> Int[np.ndarray, "token 2"]:
-        story, device = self.story, self.story.model.W_E.device
-        tokens = torch.arange(story.vocabulary)
-        random = np.random.default_rng([story.seed, 8])
+        task, device = self.task, self.task.model.W_E.device
+        tokens = torch.arange(task.vocabulary)
+        random = np.random.default_rng([task.seed, 8])
         # Another token for each, none its own: every one is moved on by the same step of a random order.
-        order = torch.from_numpy(random.permutation(story.vocabulary))
+        order = torch.from_numpy(random.permutation(task.vocabulary))
         other = torch.empty_like(tokens)
         other[order] = order.roll(1)
         columns = torch.stack([tokens, other], dim=1).to(device)
-        return story.matrix(self.head, self.circuit).ranks(tokens.to(device), columns).cpu().numpy()
+        return task.matrix(self.head, self.circuit).ranks(tokens.to(device), columns).cpu().numpy()
 
     def _samples(self, values: np.ndarray, quantity: str, unit: str) -> Samples:
         return Samples(
@@ -220,7 +220,7 @@ class OwnToken:
             clusters=range(len(values)),
             population=f"all {len(values)} tokens of the vocabulary",
             exact=True,
-            facts=self.story.facts,
+            facts=self.task.facts,
             drawn=self._drawn(),
         )
 

@@ -1,4 +1,4 @@
-"""Recall of facts: the story that the claims of `claims/facts` are told in.
+"""Recall of facts: what the claims of `claims/facts` measure.
 
     facts.published([OXYGEN], prepend_bos=False).crossover_layer()
     facts.layers_committed()
@@ -21,7 +21,7 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch, TokenizationError, name_token
 from circuit_claims.prompts.facts import RELATIONS, FactList, FactPrompt
 from circuit_claims.prompts.ioi import Half
-from circuit_claims.tasks.operations.causal_tracing import TracingStory
+from circuit_claims.tasks.operations.causal_tracing import CausalTracing
 from circuit_claims.tasks.task import as_array, in_order
 from circuit_claims.untested import Untested
 
@@ -37,7 +37,7 @@ class KnowsTooLittle(AssertionError):
 
 
 @dataclass(frozen=True, repr=False)
-class Facts(TracingStory):
+class Facts(CausalTracing):
     """Facts on one subject, those that it knows unless others are asked for."""
 
     population: FactList

@@ -1,4 +1,4 @@
-"""Greater-than: the story that the claims on year spans are told in.
+"""Greater-than: what the claims on year spans measure.
 
     years.probability_difference()
     years.head_sweep_through(mlps)
@@ -26,7 +26,7 @@ from circuit_claims.measure.measurement import Measurement, side_by_side
 from circuit_claims.measure.samples import Shown
 from circuit_claims.prompts.batch import Batch, bare_token, make_batches
 from circuit_claims.prompts.greater_than import FORMS, YearPrompt, Years, knows_form, year_tokens
-from circuit_claims.tasks.operations.attention import AttentionStory
+from circuit_claims.tasks.operations.attention import Attention
 from circuit_claims.tasks.task import as_array, head_list, in_order
 from circuit_claims.untested import Untested
 
@@ -39,18 +39,18 @@ DECADES = [f"{decade}0–{decade}9" for decade in range(10)]
 
 
 @dataclass(frozen=True, repr=False)
-class YearStory(AttentionStory):
+class GreaterThan(Attention):
     """Year spans on one subject."""
 
     population: Years
     corruptions: ClassVar[tuple[str, ...]] = (CORRUPTION,)
     done: ClassVar[str] = "years after YY are likelier than all others"
 
-    def changed(self, change: str) -> "YearStory":
+    def changed(self, change: str) -> "GreaterThan":
         """The same prompts with 01 for YY ("01"); they are judged by the YY that they had."""
         return replace(self, change=change)
 
-    def worded(self, form: str, *, century: int) -> "YearStory":
+    def worded(self, form: str, *, century: int) -> "GreaterThan":
         """Year spans of one century in another form (see `circuit_claims.prompts.greater_than.FORMS`).
 
         Raises Untested where the subject's tokenizer has not its words, or no such years.
@@ -204,7 +204,7 @@ class YearStory(AttentionStory):
         return (found * _later(batch)).sum(-1) - (found * ~_later(batch)).sum(-1)
 
     def logit_difference_of(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
-        """The probability difference at END: what stands in this story where a logit difference does in others."""
+        """The probability difference at END: the metric of this task."""
         found = self.year_probabilities_of(batch)
         return (found * _later(batch)).sum(-1) - (found * ~_later(batch)).sum(-1)
 
@@ -275,7 +275,7 @@ class EndCircuit:
     what it was on the 01 prompt, and MLPs of the circuit see that together with what the heads write on the clean prompt.
     """
 
-    story: YearStory
+    task: GreaterThan
     heads: tuple[Head, ...]
     mlps: tuple[int, ...]
 
@@ -286,13 +286,13 @@ class EndCircuit:
 
     def probability_difference(self) -> Measurement:
         """That of the circuit alone, on a model that does the task."""
-        return self._measured("probability difference", self.story.difference, corrupted=False)
+        return self._measured("probability difference", self.task.difference, corrupted=False)
 
     def cutoff_sharpness_gained(self) -> Measurement:
         """The cutoff sharpness of the circuit alone minus that of the model."""
-        story, name = self.story, f"cutoff sharpness of the circuit {self.name} minus the model's"
+        task, name = self.task, f"cutoff sharpness of the circuit {self.name} minus the model's"
         circuit = self._measured("cutoff sharpness", self._sharpness, corrupted=False)
-        return circuit.minus(story.cutoff_sharpness(), name, PROBABILITY).presupposing(story.majority())
+        return circuit.minus(task.cutoff_sharpness(), name, PROBABILITY).presupposing(task.majority())
 
     def cutoff_sharpness(self) -> Measurement:
         """The cutoff sharpness of the circuit alone."""
@@ -300,26 +300,26 @@ class EndCircuit:
 
     def share(self) -> Measurement:
         """The circuit's probability difference as a share of the model's, each averaged over prompts first."""
-        return self.story._share(self.probability_difference(), f"share kept by the circuit {self.name}")
+        return self.task._share(self.probability_difference(), f"share kept by the circuit {self.name}")
 
     def corrupted(self) -> Measurement:
         """The probability difference with the circuit, and nothing else, from the 01 prompt."""
-        return self._measured("probability difference", self.story.difference, corrupted=True)
+        return self._measured("probability difference", self.task.difference, corrupted=True)
 
     def _sharpness(self, resid: Float[Tensor, "prompt d_model"], batch: Batch) -> Float[np.ndarray, " prompt"]:
-        return _sharpness(self.story.year_probabilities(resid), batch)
+        return _sharpness(self.task.year_probabilities(resid), batch)
 
     def _measured(self, quantity: str, read: Any, *, corrupted: bool) -> Measurement:
-        story, sender = self.story, [Part(*head) for head in self.heads]
+        task, sender = self.task, [Part(*head) for head in self.heads]
 
         def measure(clean: Batch, other: Batch) -> np.ndarray:
-            runs = [story.subject.run(batch.tokens) for batch in (clean, other)]
+            runs = [task.subject.run(batch.tokens) for batch in (clean, other)]
             base, new = runs if corrupted else reversed(runs)
-            return read(story.subject.transformer.path_patch_parts(base, new, [sender], self.mlps)[0], clean)
+            return read(task.subject.transformer.path_patch_parts(base, new, [sender], self.mlps)[0], clean)
 
         how = "with the circuit alone corrupted" if corrupted else "of the circuit alone"
-        measured = story.pairs(f"{quantity} {how}: {self.name}", CORRUPTION, PROBABILITY, measure)
-        return measured.presupposing(story.majority())
+        measured = task.pairs(f"{quantity} {how}: {self.name}", CORRUPTION, PROBABILITY, measure)
+        return measured.presupposing(task.majority())
 
 
 def _starts(batch: Batch) -> Int[np.ndarray, " prompt"]:

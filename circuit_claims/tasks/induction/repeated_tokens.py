@@ -1,4 +1,4 @@
-"""Random tokens, then the same tokens again: the story of previous-token, duplicate-token and induction heads.
+"""Repeated random tokens: the scores of previous-token, duplicate-token and induction heads.
 
 Source: Wang et al. 2022, appendix H (100 random tokens, duplicated); Elhage et al. 2021 and Olsson et al. 2022 for the scores.
 Random text has no grammar to lean on, so what a head attends to here is its own doing.
@@ -178,7 +178,7 @@ class RepeatedTokens:
         return self.ids if self.ids is not None and self.ids[1] <= self._vocabulary else None
 
     def _draw(self, stream: int, shape: tuple[int, ...]) -> Int[Tensor, "*shape"]:
-        """Ordinary tokens, by the story's seed and the number of the stream."""
+        """Ordinary tokens, by the task's seed and the number of the stream."""
         special, (first, end) = set(self.subject.tokenizer.all_special_ids), self._ids or (0, self._vocabulary)
         ordinary = np.array([token for token in range(first, end) if token not in special])
         return torch.from_numpy(np.random.default_rng([self.seed, stream]).choice(ordinary, shape))

@@ -1,9 +1,9 @@
 """Induction: what a model makes of random tokens when they come again, and which heads it needs for that.
 
-    story = induction.as_drawn_by("Main_Demo")
-    story.loss_after()
-    story.ablate(card.heads("strong induction"), by="mean").share()
-    story.keys(card.heads("validated previous token"), of=card.heads("validated induction")).score_lost(head)
+    task = induction.as_drawn_by("Main_Demo")
+    task.loss_after()
+    task.ablate(card.heads("strong induction"), by="mean").share()
+    task.keys(card.heads("validated previous token"), of=card.heads("validated induction")).score_lost(head)
 
 The loss on the first half is that of guessing; on the second, each token can be foreseen from the one before. Sources: Olsson
 et al. 2022; TransformerLens's Main_Demo for the losses; Wang et al. 2022, section 3.3, for who reads whom.
@@ -173,9 +173,9 @@ class Induction(RepeatedTokens):
 
 @dataclass(frozen=True)
 class Changed(ABC):
-    """Something that is done to the heads of a story at all positions, and what becomes of the loss on the second half."""
+    """Something that is done to the heads of a task at all positions, and what becomes of the loss on the second half."""
 
-    story: Induction
+    task: Induction
 
     @property
     @abstractmethod
@@ -188,16 +188,16 @@ class Changed(ABC):
 
     def rise(self, *, at_random: bool = False) -> Measurement:
         """By how much the loss on the second half rises, in nats a token."""
-        story = self.story
+        task = self.task
         who = f"{self.name}, with other heads of the same layers in their place" if at_random else self.name
 
         def take(n: int) -> Samples:
-            under, before = self.losses(at_random=at_random)[:n], story._losses()[:n]
-            values = (under - before)[:, story.half :].mean(1)
+            under, before = self.losses(at_random=at_random)[:n], task._losses()[:n]
+            values = (under - before)[:, task.half :].mean(1)
             label = {"other_heads_in_their_place" if at_random else "changed": under}
-            return Samples(values, f"rise in loss {who}", "nats", range(len(values)), drawn=story._curves(**label))
+            return Samples(values, f"rise in loss {who}", "nats", range(len(values)), drawn=task._curves(**label))
 
-        return Measurement(take, story.prepend_bos, SEQUENCES)
+        return Measurement(take, task.prepend_bos, SEQUENCES)
 
     def share(self) -> Measurement:
         """The rise as a share of what the repeat brings the loss down by, in a model whose loss it halves."""
@@ -207,7 +207,7 @@ class Changed(ABC):
         """By how much the rise exceeds that with as many other heads of the same layers, as such a share."""
 
         def take(n: int) -> Samples:
-            drawn = self.story._curves(changed=self.losses(), other_heads_in_their_place=self.losses(at_random=True))
+            drawn = self.task._curves(changed=self.losses(), other_heads_in_their_place=self.losses(at_random=True))
             return replace(excess.take(n), drawn=drawn)
 
         quantity = f"share of the drop in loss that is lost {self.name}, more than with other heads of the same layers"
@@ -215,7 +215,7 @@ class Changed(ABC):
         return self._share(replace(excess, take=take), quantity)
 
     def _share(self, part: Measurement, quantity: str) -> Measurement:
-        return part.share_by_prompt_of(self.story.drop(), quantity, OF_THE_DROP).presupposing(self.story.halved())
+        return part.share_by_prompt_of(self.task.drop(), quantity, OF_THE_DROP).presupposing(self.task.halved())
 
 
 @dataclass(frozen=True)
@@ -240,18 +240,18 @@ class Ablated(Changed):
 
     def losses(self, *, at_random: bool = False) -> Float[np.ndarray, "sequence place"]:
         """The loss of every token but the first, with the heads, or others at random, knocked out."""
-        story = self.story
+        task = self.task
 
         def measure(run: Run, numbers: list[int]) -> np.ndarray:
-            sets = [story.others_at_random(self.heads, i) if at_random else self.heads for i in numbers]
-            return story.losses_of(run, self.edits(run.tokens, sets))
+            sets = [task.others_at_random(self.heads, i) if at_random else self.heads for i in numbers]
+            return task.losses_of(run, self.edits(run.tokens, sets))
 
-        key = ("ablated", self.heads, self.by, at_random, *story._key)
-        return story.store.get(key, lambda: story._by_chunks(measure))
+        key = ("ablated", self.heads, self.by, at_random, *task._key)
+        return task.store.get(key, lambda: task._by_chunks(measure))
 
     def edits(self, tokens: Int[Tensor, "sequence pos"], sets: Sequence[Sequence[Head]]) -> list[Edit]:
         """The edits that knock out, in each sequence, its own set of heads."""
-        model = self.story.subject.transformer
+        model = self.task.subject.transformer
         shape = (*tokens.shape, model.n_heads)
         edits = []
         for layer in sorted({head.layer for heads in sets for head in heads}):
@@ -260,7 +260,7 @@ class Ablated(Changed):
                 keep[row, :, [head.head for head in heads if head.layer == layer]] = False
             value = model.W_E.new_zeros(*shape, model.d_head)
             if self.by == "mean":
-                value = value + self.story.reference_means()[layer]
+                value = value + self.task.reference_means()[layer]
             edits.append(Edit(layer, "z", value, keep=keep))
         return edits
 
@@ -298,21 +298,21 @@ class Keys(Changed):
 
         def measure(run: Run, numbers: list[int]) -> np.ndarray:
             if not at_random:
-                return self.story.losses_of(run, self._edits(run, numbers, self.receivers))
+                return self.task.losses_of(run, self._edits(run, numbers, self.receivers))
             rows = [self._edits(_one(run, row), [i], self.receivers, True) for row, i in enumerate(numbers)]
-            return np.concatenate([self.story.losses_of(_one(run, row), edits) for row, edits in enumerate(rows)])
+            return np.concatenate([self.task.losses_of(_one(run, row), edits) for row, edits in enumerate(rows)])
 
-        key = ("keys", self.senders, self.receivers, at_random, *self.story._key)
-        return self.story.store.get(key, lambda: self.story._by_chunks(measure))
+        key = ("keys", self.senders, self.receivers, at_random, *self.task._key)
+        return self.task.store.get(key, lambda: self.task._by_chunks(measure))
 
     def _into(self, head: Head) -> str:
-        return f"by the paths from {head_list(self.senders)} into its keys, on {self.story.about}"
+        return f"by the paths from {head_list(self.senders)} into its keys, on {self.task.about}"
 
     def _score(self, head: Head) -> Measurement:
-        return self.story.score_of(head, "induction")
+        return self.task.score_of(head, "induction")
 
     def _lost(self, head: Head, *, at_random: bool = False) -> Measurement:
-        story = self.story
+        task = self.task
 
         def patched(run: Run, numbers: list[int]) -> np.ndarray:
             if at_random:
@@ -322,16 +322,16 @@ class Keys(Changed):
             return np.concatenate([as_array(self._induction(one, edits, head)) for edits, one in rows])
 
         def take(n: int) -> Samples:
-            key = ("score lost", self.senders, head, at_random, *story._key)
-            after = story.store.get(key, lambda: story._by_chunks(patched))[:n]
+            key = ("score lost", self.senders, head, at_random, *task._key)
+            after = task.store.get(key, lambda: task._by_chunks(patched))[:n]
             before = self._score(head).take(n)
             return replace(before, values=before.values - after, quantity=f"induction score of {head} lost")
 
-        return Measurement(take, story.prepend_bos, SEQUENCES)
+        return Measurement(take, task.prepend_bos, SEQUENCES)
 
     def _induction(self, run: Run, edits: Sequence[Edit], head: Head) -> Float[Tensor, " sequence"]:
-        story, period, first = self.story, self.story.half, int(self.story.prepend_bos)
-        model = story.subject.transformer
+        task, period, first = self.task, self.task.half, int(self.task.prepend_bos)
+        model = task.subject.transformer
         if edits:
             pattern = model.pattern_with_keys(run, edits[0])
         else:  # nothing of these senders reaches it
@@ -340,11 +340,11 @@ class Keys(Changed):
         return pattern[:, queries, queries - period + 1].mean(-1)
 
     def _edits(self, run: Run, numbers: list[int], of: Sequence[Head], at_random: bool = False) -> list[Edit]:
-        senders = self.story.others_at_random(self.senders, numbers[0]) if at_random else self.senders
+        senders = self.task.others_at_random(self.senders, numbers[0]) if at_random else self.senders
         positions = torch.arange(run.tokens.shape[1], device=run.tokens.device).expand(run.tokens.shape)
         receivers = Receivers(tuple(of), "k")
-        return self.story.subject.transformer.receiver_inputs(
-            run, self.story.other_runs(numbers), senders, receivers, positions
+        return self.task.subject.transformer.receiver_inputs(
+            run, self.task.other_runs(numbers), senders, receivers, positions
         )
 
 

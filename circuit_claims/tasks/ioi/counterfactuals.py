@@ -1,4 +1,4 @@
-"""Counterfactual outputs of S-inhibition heads: the story behind `circuit_claims.tasks.ioi.signals`."""
+"""Counterfactual outputs of S-inhibition heads: what `circuit_claims.tasks.ioi.signals` reads numbers off."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.tasks.ioi.signals import COUNTERFACTUALS, POSITIONS, TOKENS
-from circuit_claims.tasks.operations.circuits import CircuitStory
+from circuit_claims.tasks.operations.circuits import Circuits
 from circuit_claims.tasks.operations.head_parts import parts_of
 from circuit_claims.tasks.task import head_list
 
 
 @dataclass(frozen=True, repr=False)
-class SignalStory(CircuitStory):
+class Counterfactuals(Circuits):
     """Counterfactual outputs of S-inhibition heads."""
 
     def signals(self, heads: Sequence[Head], *, at: str = "END") -> Measurement:

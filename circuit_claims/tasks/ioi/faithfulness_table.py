@@ -14,7 +14,7 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples, Shown
 from circuit_claims.prompts.templates import ORDERS
 from circuit_claims.tasks.ioi.faithfulness_statistics import ratio
-from circuit_claims.tasks.operations.circuits import CircuitStory
+from circuit_claims.tasks.operations.circuits import Circuits
 from circuit_claims.tasks.operations.knockouts import Node
 
 #: Prompts of each template and order, as the source took.
@@ -23,9 +23,9 @@ PROMPTS_OF_EACH = 50
 
 @dataclass(frozen=True)
 class FaithfulnessTable:
-    """Circuit and model on each template and order of a story's population, with or without BOS."""
+    """Circuit and model on each template and order of a task's population, with or without BOS."""
 
-    story: CircuitStory
+    task: Circuits
     nodes: frozenset[Node]
     prepend_bos: bool
 
@@ -34,7 +34,7 @@ class FaithfulnessTable:
 
         The heatmap shows the two ratios. Prompts are resampled within templates: the statement is about these templates.
         """
-        templates = self.story.population.templates
+        templates = self.task.population.templates
 
         def take(n: int) -> Grid:
             columns = [
@@ -59,22 +59,22 @@ class FaithfulnessTable:
 
         return Measurement(take, self.prepend_bos, PROMPTS_OF_EACH)
 
-    def _of(self, template: int, order: str) -> CircuitStory:
-        population = replace(self.story.population, templates=(template,), orders=(order,))
-        return replace(self.story, population=population, prepend_bos=self.prepend_bos, chunk=PROMPTS_OF_EACH)
+    def _of(self, template: int, order: str) -> Circuits:
+        population = replace(self.task.population, templates=(template,), orders=(order,))
+        return replace(self.task, population=population, prepend_bos=self.prepend_bos, chunk=PROMPTS_OF_EACH)
 
     def _values(self, template: int, order: str, kept: bool, n: int) -> Float[np.ndarray, " prompt"]:
-        story = self._of(template, order)
-        return (story.circuit(self.nodes).logit_difference() if kept else story.whole()).take(n).values
+        task = self._of(template, order)
+        return (task.circuit(self.nodes).logit_difference() if kept else task.whole()).take(n).values
 
     def _whole(self, n: int) -> Samples:
-        cells = [(template, order) for template in self.story.population.templates for order in ORDERS]
+        cells = [(template, order) for template in self.task.population.templates for order in ORDERS]
         values = [self._values(template, order, False, n) for template, order in cells]
         clusters = [template for template, _ in cells for _ in range(n)]
-        shown = Shown(self.story.done)
+        shown = Shown(self.task.done)
         return Samples(np.concatenate(values), "logit difference", "logits", clusters, shown=shown)
 
 
-def faithfulness_table(story: CircuitStory, nodes: Iterable[Node], *, prepend_bos: bool) -> Measurement:
+def faithfulness_table(task: Circuits, nodes: Iterable[Node], *, prepend_bos: bool) -> Measurement:
     """The table for a circuit of these nodes."""
-    return FaithfulnessTable(story, frozenset(nodes), prepend_bos).measure()
+    return FaithfulnessTable(task, frozenset(nodes), prepend_bos).measure()

@@ -1,4 +1,4 @@
-"""Indirect object identification: the story that the IOI claims are told in.
+"""Indirect object identification: what the IOI claims measure.
 
     ioi.logit_difference()
     ioi.changed("extra IO").logit_difference()
@@ -22,14 +22,14 @@ from circuit_claims.prompts.ioi import Half, Population, Prompt
 from circuit_claims.prompts.strategies import FEWEST_NAMES
 from circuit_claims.prompts.templates import TWO_SENTENCE_TEMPLATES
 from circuit_claims.tasks.ioi.faithfulness_table import faithfulness_table
-from circuit_claims.tasks.operations.direct_attribution import DirectAttributionStory
+from circuit_claims.tasks.operations.direct_attribution import DirectAttribution
 from circuit_claims.tasks.task import as_array, in_order, with_article
 
 LOGITS = "logits"
 
 
 @dataclass(frozen=True, repr=False)
-class IOI(DirectAttributionStory):
+class IOI(DirectAttribution):
     """Indirect object identification on one subject (Wang et al. 2022)."""
 
     population: Population

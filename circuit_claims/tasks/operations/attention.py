@@ -9,12 +9,12 @@ import torch
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.operations.attribution_patching import AttributionStory
+from circuit_claims.tasks.operations.attribution_patching import AttributionPatching
 from circuit_claims.tasks.task import as_array, head_list
 
 
 @dataclass(frozen=True, repr=False)
-class AttentionStory(AttributionStory):
+class Attention(AttributionPatching):
     """Attention between the roles of a prompt."""
 
     def mean_attention(self, heads: Sequence[Head], *, to: str, of: str = "END") -> Measurement:

@@ -1,4 +1,4 @@
-"""Attribution patching as stories tell it: the first-order estimate of every patch, and how far it is from the patch itself.
+"""Attribution patching: the first-order estimate of every patch, and how far it is from the patch itself.
 
     ioi.attribution_sweep(part="q", corruption="S2 to IO")
     ioi.attribution_agreement("mlp_out").of(correlation, ...)
@@ -16,12 +16,12 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.prompts.ioi import Population
 from circuit_claims.tasks.operations.head_parts import BLOCKS, PARTS, SITES, Block, Part
-from circuit_claims.tasks.operations.patching import SHARE, PatchingStory
+from circuit_claims.tasks.operations.patching import SHARE, Patching
 from circuit_claims.tasks.task import as_array
 
 
 @dataclass(frozen=True, repr=False)
-class AttributionStory(PatchingStory):
+class AttributionPatching(Patching):
     """First-order estimates of denoising, on prompts and their corruptions."""
 
     population: Population

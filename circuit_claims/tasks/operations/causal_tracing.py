@@ -27,7 +27,7 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Shown
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.prompts.roles import SUBJECT, TRACED_PARTS, TRACED_ROLES
-from circuit_claims.tasks.operations.logit_lens import LensStory
+from circuit_claims.tasks.operations.logit_lens import LogitLens
 from circuit_claims.tasks.task import as_array, clusters_of, in_order
 
 Corruption = Literal["interchange", "noise"]
@@ -48,7 +48,7 @@ LOGITS_AT_ONCE = 50_000_000
 
 
 @dataclass(frozen=True, repr=False)
-class TracingStory(LensStory, ABC):
+class CausalTracing(LogitLens, ABC):
     """Causal tracing of prompts that know where their subject stands (`phrases`) and who else might stand there."""
 
     def total_effect(self, corruption: Corruption = "interchange") -> Measurement:
@@ -234,7 +234,7 @@ class TracingStory(LensStory, ABC):
     @property
     @abstractmethod
     def spread(self) -> float:
-        """How far embeddings are spread: the standard deviation of all numbers in those of the story's subjects."""
+        """How far embeddings are spread: the standard deviation of all numbers in those of the task's subjects."""
 
     def _score(self, batch: Batch, corruption: Corruption, resid: Float[Tensor, "*n prompt d_model"]) -> np.ndarray:
         """What a corruption is measured in, from final streams at END: `[*n, prompt]`."""

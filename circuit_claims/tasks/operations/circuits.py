@@ -14,14 +14,14 @@ from circuit_claims.measure import ties
 from circuit_claims.measure.measurement import Measurement, combined, side_by_side
 from circuit_claims.measure.samples import GridStatistic
 from circuit_claims.tasks.operations.ablation import ABLATIONS, Ablation
-from circuit_claims.tasks.operations.copy_score import CopyingStory
+from circuit_claims.tasks.operations.copy_score import CopyScores
 from circuit_claims.tasks.operations.knockouts import KnockedOut, Node, knocked_out_differences
 from circuit_claims.tasks.operations.reference_means import REFERENCE_SIZE
 from circuit_claims.untested import Untested
 
 
 @dataclass(frozen=True, repr=False)
-class CircuitStory(CopyingStory):
+class Circuits(CopyScores):
     """Knock-outs of heads, MLPs and nodes, and circuits."""
 
     def ablate(self, heads: Sequence[Head], *, by: Ablation = "mean", at: str | None = None) -> KnockedOut:
@@ -55,7 +55,7 @@ class CircuitStory(CopyingStory):
         return Circuit(self, kept, by, reference_size, called + (", heads at all positions" if everywhere else ""))
 
     def random_nodes_like(self, nodes: Iterable[Node]) -> frozenset[Node]:
-        """As many other heads at the same positions, drawn by the story's seed.
+        """As many other heads at the same positions, drawn by the task's seed.
 
         Raises Untested where the model has too few other heads.
         """
@@ -85,7 +85,7 @@ class CircuitStory(CopyingStory):
 class Circuit:
     """Nodes that are kept; by what the others are replaced, and over how many reference prompts a mean is taken."""
 
-    story: CircuitStory
+    task: Circuits
     nodes: frozenset[Node]
     by: Ablation
     reference_size: int
@@ -96,15 +96,15 @@ class Circuit:
         removed = frozenset(removed)
         called = self.called if not removed else f"{self.called} without {_listed(removed)}"
         size = self.reference_size
-        return KnockedOut(self.story, removed, self.nodes, by=self.by, reference_size=size, called=f"of {called}")
+        return KnockedOut(self.task, removed, self.nodes, by=self.by, reference_size=size, called=f"of {called}")
 
     def without(self, removed: Iterable[Node]) -> KnockedOut:
         """C \\ K."""
         return self.setting(removed)
 
-    def _model_without(self, story: CircuitStory, removed: Iterable[Node]) -> KnockedOut:
+    def _model_without(self, task: Circuits, removed: Iterable[Node]) -> KnockedOut:
         """M \\ K, knocked out as the circuit's other nodes are."""
-        return story.without(removed, by=self.by, reference_size=self.reference_size)
+        return task.without(removed, by=self.by, reference_size=self.reference_size)
 
     def logit_difference(self) -> Measurement:
         """F(C): the mean logit difference of the circuit alone, in logits."""
@@ -112,24 +112,24 @@ class Circuit:
 
     def faithfulness(self) -> Measurement:
         """F(C) / F(M), each averaged over prompts first; its distribution over prompts is drawn beside it."""
-        quantity = f"faithfulness {self.setting().name}: F(C) / F(M){self.story.under}"
-        return self.logit_difference().share_of(self.story.whole(), quantity).with_distribution()
+        quantity = f"faithfulness {self.setting().name}: F(C) / F(M){self.task.under}"
+        return self.logit_difference().share_of(self.task.whole(), quantity).with_distribution()
 
     def mean_of_ratios(self) -> Measurement:
         """The mean over prompts of each prompt's own ratio of circuit to model."""
-        quantity = f"mean of the prompts' own ratios {self.setting().name}{self.story.under}"
-        ratios = self.logit_difference().share_by_prompt_of(self.story.whole(), quantity)
-        return ratios.presupposing(self.story.whole()).with_distribution()
+        quantity = f"mean of the prompts' own ratios {self.setting().name}{self.task.under}"
+        ratios = self.logit_difference().share_by_prompt_of(self.task.whole(), quantity)
+        return ratios.presupposing(self.task.whole()).with_distribution()
 
     def ratio_bias(self) -> Measurement:
         """By how much the mean of the prompts' own ratios exceeds the ratio of the means (Miller et al. 2024)."""
-        columns = [self.logit_difference(), self.story.whole(), self.mean_of_ratios()]
+        columns = [self.logit_difference(), self.task.whole(), self.mean_of_ratios()]
         grid = side_by_side(
             columns,
             ["circuit", "model", "mean of ratios"],
             "means behind the two faithfulnesses",
             "",
-            presupposes=self.story.whole(),
+            presupposes=self.task.whole(),
         )
         return grid.of(
             lambda means: means[..., 0, 2] - means[..., 0, 0] / means[..., 0, 1], "mean of ratios minus ratio of means", "share"
@@ -144,20 +144,20 @@ class Circuit:
         removed = frozenset(removed)
         name = called or (_listed(removed) if removed else "")
         of = f"F(M \\ K) − F(C \\ K) {self.setting().name}, K = {name}" if removed else f"F(M) − F(C) {self.setting().name}"
-        model = self._model_without(self.story, removed).logit_difference() if removed else self.story.whole()
-        gap = model.minus(self.without(removed).logit_difference(), of + self.story.under, "logits")
-        return gap.presupposing(self.story.whole())
+        model = self._model_without(self.task, removed).logit_difference() if removed else self.task.whole()
+        gap = model.minus(self.without(removed).logit_difference(), of + self.task.under, "logits")
+        return gap.presupposing(self.task.whole())
 
     def lead_over(self, other: "Circuit") -> Measurement:
         """F(C) of this circuit minus F(C) of another, as a share of F(M)."""
         quantity = f"F(C) {self.setting().name} minus {other.setting().name}"
         lead = self.logit_difference().minus(other.logit_difference(), quantity, "logits")
-        return lead.share_of(self.story.whole(), quantity + self.story.under, "share of the logit difference")
+        return lead.share_of(self.task.whole(), quantity + self.task.under, "share of the logit difference")
 
     def incompleteness_size(self, removed: Iterable[Node], called: str = "") -> Measurement:
         """|F(M \\ K) − F(C \\ K)|, in logits: the size of the mean difference, whatever its sign."""
         gap, named = self.incompleteness(removed, called), called or _listed(removed)
-        title, whole = f"incompleteness without {named}", self.story.whole()
+        title, whole = f"incompleteness without {named}", self.task.whole()
         grid = side_by_side([gap], ["F(M \\ K) − F(C \\ K)"], title, "logits", presupposes=whole)
         return grid.of(lambda means: np.abs(means[..., 0, 0]), f"size of the {title}", "logits")
 
@@ -173,7 +173,7 @@ class Circuit:
         )
         terms = [self.without(companions).logit_difference(), self.without(companions | {node}).logit_difference()]
         change = combined(terms, lambda with_it, without_it: sign * (with_it - without_it), quantity, "logits")
-        return change.share_of(self.story.whole(), quantity + self.story.under, "share of the logit difference")
+        return change.share_of(self.task.whole(), quantity + self.task.under, "share of the logit difference")
 
     def greedy_incompleteness(self) -> Measurement:
         """|F(M \\ K) − F(C \\ K)| for the set K that the greedy search finds on other prompts, in logits."""
@@ -188,7 +188,7 @@ class Circuit:
         """By how much the greedy set's incompleteness exceeds the mean of random sets', in logits."""
 
         def take(n: int) -> GridStatistic:
-            subsets = [self.greedy_subset(), *self.random_subsets(count, self.story.seed)]
+            subsets = [self.greedy_subset(), *self.random_subsets(count, self.task.seed)]
             gaps = [self.incompleteness(subset, called=f"set {i}") for i, subset in enumerate(subsets)]
             labels = ["greedy", *(f"random {i}" for i in range(1, count + 1))]
             grid = side_by_side(
@@ -196,7 +196,7 @@ class Circuit:
                 labels,
                 "F(M \\ K) − F(C \\ K) for a greedy and for random sets K",
                 "logits",
-                presupposes=self.story.whole(),
+                presupposes=self.task.whole(),
             )
 
             def lead(means: np.ndarray) -> np.ndarray:
@@ -214,35 +214,35 @@ class Circuit:
         that one joins K which raises |F(M \\ K) − F(C \\ K)| most; the best set on the way is kept. Of candidates that
         differ by rounding alone, such as two nodes that write nothing, the first in the order of nodes joins.
         """
-        story = replace(self.story, population=replace(self.story.population, half="discovery"))
+        task = replace(self.task, population=replace(self.task.population, half="discovery"))
         place = (
             "greedy",
             self.nodes,
             self.by,
             self.reference_size,
-            story.population,
-            story.change,
-            story.prepend_bos,
+            task.population,
+            task.change,
+            task.prepend_bos,
             steps,
             candidates,
             prompts,
         )
-        return story.store.get(place, lambda: self._search(story, steps, candidates, prompts))
+        return task.store.get(place, lambda: self._search(task, steps, candidates, prompts))
 
-    def _search(self, story: CircuitStory, steps: int, candidates: int, prompts: int) -> frozenset[Node]:
-        random = np.random.default_rng([story.seed, 3])
+    def _search(self, task: Circuits, steps: int, candidates: int, prompts: int) -> frozenset[Node]:
+        random = np.random.default_rng([task.seed, 3])
         chosen: frozenset[Node] = frozenset()
         best, best_gap = chosen, 0.0
-        batches = story.batches(story.prompts(prompts))
-        here = replace(self, story=story)
+        batches = task.batches(task.prompts(prompts))
+        here = replace(self, task=task)
         for _ in range(steps):
             left = sorted(self.nodes - chosen, key=str)
             if not left:
                 break
             drawn = sorted(random.choice(len(left), min(candidates, len(left)), replace=False))
             tried = [chosen | {left[i]} for i in drawn]
-            settings = [s for K in tried for s in (self._model_without(story, K), here.without(K))]
-            values = np.concatenate([knocked_out_differences(story, batch, settings) for batch in batches], axis=1).mean(1)
+            settings = [s for K in tried for s in (self._model_without(task, K), here.without(K))]
+            values = np.concatenate([knocked_out_differences(task, batch, settings) for batch in batches], axis=1).mean(1)
             gaps = np.abs(values[0::2] - values[1::2])
             # Gaps are differences of logit differences, and as uncertain as these are.
             tolerance = ties.rounding(values)

@@ -18,7 +18,7 @@ from torch import Tensor
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, pooled
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.operations.attention import AttentionStory
+from circuit_claims.tasks.operations.attention import Attention
 from circuit_claims.tasks.task import as_array
 
 WORDS = ("IO", "S1", "S2")
@@ -28,7 +28,7 @@ Sign = Literal["positive", "negative"]
 
 
 @dataclass(frozen=True, repr=False)
-class CopyingStory(AttentionStory):
+class CopyScores(Attention):
     """Copy scores on the words of the prompts."""
 
     def copy_score(self, head: Head, sign: Sign = "positive") -> Measurement:

@@ -23,7 +23,7 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined, side_by_side
 from circuit_claims.measure.samples import Grid, Samples
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.ioi.counterfactuals import SignalStory
+from circuit_claims.tasks.ioi.counterfactuals import Counterfactuals
 from circuit_claims.tasks.operations.ablation import Ablation
 from circuit_claims.tasks.operations.direct_statistics import accumulated, between_rows, curve, points, ratio, scatter
 from circuit_claims.tasks.task import as_array, head_list
@@ -52,12 +52,12 @@ class Written:
 
 
 @dataclass(frozen=True, repr=False)
-class DirectAttributionStory(SignalStory):
+class DirectAttribution(Counterfactuals):
     """Direct attribution of the logits, and how it compares with what interventions do."""
 
     def direct_attribution(
         self, *, to: Target = "logit difference", scaled: bool = True, without: Sequence[Head] = ()
-    ) -> "DirectAttribution":
+    ) -> "Attribution":
         """Direct logit attribution at END.
 
         to: the logit difference, or the logit of IO (from the mean over the vocabulary). scaled: with the final layer norm's
@@ -68,9 +68,9 @@ class DirectAttributionStory(SignalStory):
         """
         if to not in get_args(Target):
             raise ValueError(f"unknown target {to!r}: use {' or '.join(get_args(Target))}")
-        return DirectAttribution(self, to, scaled, tuple(without))
+        return Attribution(self, to, scaled, tuple(without))
 
-    def patching_correlation(self, attribution: "DirectAttribution", *, corruption: str = "name swap") -> Measurement:
+    def patching_correlation(self, attribution: "Attribution", *, corruption: str = "name swap") -> Measurement:
         """Pearson's r over all heads between direct attribution and what patching each alone at END restores."""
         patching, direct = self.head_sweep(at="END", corruption=corruption), attribution.heads()
         model, named = self.subject.transformer, {str(head) for head in self.subject.card.named_heads}
@@ -139,10 +139,10 @@ class DirectAttributionStory(SignalStory):
 
 
 @dataclass(frozen=True)
-class DirectAttribution:
+class Attribution:
     """Direct attribution along one direction, in one run."""
 
-    story: DirectAttributionStory
+    task: DirectAttribution
     to: Target
     scaled: bool
     without: tuple[Head, ...]
@@ -151,17 +151,17 @@ class DirectAttribution:
         """Of every head: a grid layer × head."""
 
         def measure(batch: Batch) -> Float[np.ndarray, "prompt layer head"]:
-            model, written = self.story.subject.transformer, self.story.written(batch, self.without)
+            model, written = self.task.subject.transformer, self.task.written(batch, self.without)
             along = self._along(batch, written)
             layers = []
             for layer, z in enumerate(written.z):
-                read = z - self.story.value_bias(layer)
+                read = z - self.task.value_bias(layer)
                 out = [model.head_out(layer, read[:, head], head) for head in range(model.n_heads)]
                 layers.append(along(torch.stack(out, dim=1)))
             return np.stack(layers, axis=1)
 
-        grid = self.story.grid(self.called("every head"), self._unit, measure, **self.story.heads_axis)
-        return grid.presupposing(self.story.whole())
+        grid = self.task.grid(self.called("every head"), self._unit, measure, **self.task.heads_axis)
+        return grid.presupposing(self.task.whole())
 
     def layers(self) -> Measurement:
         """Of every attention layer, its bias included, and of every MLP: a grid layer × (attention, MLP)."""
@@ -169,7 +169,7 @@ class DirectAttribution:
         def shaped(grid: Grid) -> Grid:
             rows = [f"L{layer}" for layer in range((grid.values.shape[1] - 1) // 2)]
             values = grid.values[:, 1:, 0].reshape(grid.n, len(rows), 2)
-            columns, quantity = ["attention", "MLP"], self.called("every layer") + self.story.under
+            columns, quantity = ["attention", "MLP"], self.called("every layer") + self.task.under
             return replace(grid, values=values, quantity=quantity, row_axis="layer", row_labels=rows, column_labels=columns)
 
         return _each(self.parts(), shaped)
@@ -179,7 +179,7 @@ class DirectAttribution:
 
         This is the logit lens of the logit difference, with the last stream's scale everywhere.
         """
-        quantity = self.called("the accumulated residual stream") + self.story.under
+        quantity = self.called("the accumulated residual stream") + self.task.under
 
         def shaped(grid: Grid) -> Grid:
             values = accumulated(grid.values[:, :, 0])
@@ -191,15 +191,15 @@ class DirectAttribution:
 
     def parts(self) -> Measurement:
         """Of the embedding, and of each layer's attention and MLP, one under the other: they add up to the final stream's."""
-        layers = range(self.story.subject.transformer.n_layers)
+        layers = range(self.task.subject.transformer.n_layers)
 
         def measure(batch: Batch) -> Float[np.ndarray, "prompt part 1"]:
-            written = self.story.written(batch, self.without)
+            written = self.task.written(batch, self.without)
             of_layers = [part for layer in layers for part in (written.attention[layer], written.mlp[layer])]
             return self._along(batch, written)(torch.stack([written.embedding, *of_layers], dim=1))[:, :, None]
 
         options: dict[str, Any] = {"rows": self._parts, "row_axis": "part", "columns": ["attribution"], "column_axis": ""}
-        return self.story.grid(self.called("every part"), self._unit, measure, **options).presupposing(self.story.whole())
+        return self.task.grid(self.called("every part"), self._unit, measure, **options).presupposing(self.task.whole())
 
     def of_part(self, part: str) -> Measurement:
         """Of one of `parts`, such as "L9 attention" or "L9 MLP".
@@ -207,19 +207,19 @@ class DirectAttribution:
         Raises ValueError where the model has no such part.
         """
         place = _place(part, self._parts)
-        return self.parts().of(lambda means: means[..., place, 0], self.called(part) + self.story.under, self._unit)
+        return self.parts().of(lambda means: means[..., place, 0], self.called(part) + self.task.under, self._unit)
 
     def at_point(self, point: str) -> Measurement:
         """Of the residual stream at one of the points of `accumulated`, such as "9_mid".
 
         Raises ValueError where the model has no such point.
         """
-        place = _place(point, points(self.story.subject.transformer.n_layers))
+        place = _place(point, points(self.task.subject.transformer.n_layers))
 
         def marked(grid: Grid) -> Grid:
             return replace(grid, drawn={**(grid.drawn or {}), "marks": [{"x": place, "label": point}]})
 
-        quantity = self.called(f"the residual stream at {point}") + self.story.under
+        quantity = self.called(f"the residual stream at {point}") + self.task.under
         return _each(self.accumulated(), marked).of(lambda means: means[..., place, 0], quantity, self._unit)
 
     def constant(self) -> Measurement:
@@ -228,31 +228,31 @@ class DirectAttribution:
 
     def of_heads(self, heads: Sequence[Head]) -> Measurement:
         """Of some heads together, prompt by prompt."""
-        grid, story = self.heads(), self.story
+        grid, task = self.heads(), self.task
 
         def take(n: int) -> Samples:
             found = grid.take(n)
             return Samples(
                 values=np.sum([found.values[:, layer, head] for layer, head in heads], axis=0),
-                quantity=self.called(head_list(heads)) + story.under,
+                quantity=self.called(head_list(heads)) + task.under,
                 unit=self._unit,
                 clusters=found.clusters,
-                prompts=story.prompts(n),
-                population=story.about,
+                prompts=task.prompts(n),
+                population=task.about,
                 exact=found.exact,
                 denominator=found.denominator,
             )
 
         return replace(grid, take=take)
 
-    def growth_over(self, other: "DirectAttribution") -> Measurement:
+    def growth_over(self, other: "Attribution") -> Measurement:
         """How much more every head writes here than in another attribution: a grid layer × head."""
         mine, theirs = self.heads(), other.heads()
         quantity = f"growth of direct attribution {self._run}".strip()
 
         def take(n: int) -> Grid:
             here, there = mine.take(n), theirs.take(n)
-            return replace(here, values=here.values - there.values, quantity=quantity + self.story.under)
+            return replace(here, values=here.values - there.values, quantity=quantity + self.task.under)
 
         return replace(mine, take=take)
 
@@ -260,39 +260,39 @@ class DirectAttribution:
         """logit(IO) − logit(S) of the run, in logits, of a model that shows one."""
 
         def measure(batch: Batch) -> Float[np.ndarray, " prompt"]:
-            return self.story.difference(self.story.written(batch, self.without).final, batch)
+            return self.task.difference(self.task.written(batch, self.without).final, batch)
 
-        return self._samples(f"logit difference {self._run}".strip(), measure).presupposing(self.story.whole())
+        return self._samples(f"logit difference {self._run}".strip(), measure).presupposing(self.task.whole())
 
     def expected_without(self, heads: Sequence[Head]) -> Measurement:
         """What would be left of the logit difference without heads, if nothing reacted: it, less what they write."""
         quantity = f"logit difference less what {head_list(heads)} write"
         left = combined([self.logit_difference(), self.of_heads(heads)], lambda whole, part: whole - part, quantity, LOGITS)
-        return left.presupposing(self.story.whole())
+        return left.presupposing(self.task.whole())
 
     def scale_ratio(self) -> Measurement:
         """The final layer norm's scale in the untouched run over that in this one, prompt by prompt."""
 
         def measure(batch: Batch) -> Float[np.ndarray, " prompt"]:
-            model, here = self.story.subject.transformer, self.story.written(batch, self.without).final
-            before = self.story.written(batch).final
+            model, here = self.task.subject.transformer, self.task.written(batch, self.without).final
+            before = self.task.written(batch).final
             # The same vector under either scale: the ratio of what comes out is theirs, turned round.
             ends = [model.frozen_norm(before, like).norm(dim=-1) for like in (here, before)]
             return as_array(ends[0] / ends[1])
 
         quantity = f"final layer norm's scale over the one {self._run}".strip()
-        return self._samples(quantity, measure, unit="ratio").presupposing(self.story.whole())
+        return self._samples(quantity, measure, unit="ratio").presupposing(self.task.whole())
 
     # Steps
 
     @property
     def _parts(self) -> list[str]:
-        layers = range(self.story.subject.transformer.n_layers)
+        layers = range(self.task.subject.transformer.n_layers)
         return ["embedding", *(f"L{layer} {part}" for layer in layers for part in ("attention", "MLP"))]
 
     def _along(self, batch: Batch, written: Written) -> Callable[[Tensor], Float[np.ndarray, "prompt part"]]:
         """What projects parts of the stream, `[prompt, *part, d_model]`, onto the direction, under the run's final norm."""
-        model = self.story.subject.transformer
+        model = self.task.subject.transformer
         direction = self._direction(batch)
 
         def project(part: Float[Tensor, "prompt part d_model"]) -> Float[np.ndarray, "prompt part"]:
@@ -304,38 +304,38 @@ class DirectAttribution:
         return project
 
     def _direction(self, batch: Batch) -> Float[Tensor, "prompt d_model"]:
-        model = self.story.subject.transformer
+        model = self.task.subject.transformer
         if self.to == "logit difference":
             return _between_names(model, batch)
         # Processed weights have the mean taken out; what a logit is worth is its distance from the others either way.
-        mean = self.story.store.get(("mean unembedding",), lambda: model.W_U.mean(1))
+        mean = self.task.store.get(("mean unembedding",), lambda: model.W_U.mean(1))
         return model.W_U.T[batch.answers[:, 0]] - mean
 
     def _constant(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
         """Of the logit difference, and with the norm's scale, whatever this attribution is to."""
-        return self._unwritten(self.story.written(batch, self.without).final, batch)
+        return self._unwritten(self.task.written(batch, self.without).final, batch)
 
     def _needs_linear_logits(self, batch: Batch) -> None:
         """Raise Untested where another stream's constant is another: then logits are no sum of what is written."""
-        final = self.story.subject.run(batch.tokens).resid[-1][:, -1]
+        final = self.task.subject.run(batch.tokens).resid[-1][:, -1]
         constants = [self._unwritten(stream, batch) for stream in (final, -final)]
-        written = max(1.0, float(np.abs(self.story.difference(final, batch) - constants[0]).max()))
+        written = max(1.0, float(np.abs(self.task.difference(final, batch) - constants[0]).max()))
         # A difference of two logits is as uncertain as these are, which are rounded to the dtype's digits.
-        logits = self.story.subject.transformer.answer_logits(final, batch.answers)
+        logits = self.task.subject.transformer.answer_logits(final, batch.answers)
         rounding = ROUNDINGS * torch.finfo(logits.dtype).eps * float(logits.abs().max())
         if np.abs(constants[0] - constants[1]).max() > LINEAR * written + rounding:
             raise Untested(
-                f"the logits of {self.story.subject.name} are not linear in what its final norm gives (they are scaled or "
+                f"the logits of {self.task.subject.name} are not linear in what its final norm gives (they are scaled or "
                 "capped): they are no sum of what its parts write"
             )
 
     def _unwritten(self, final: Float[Tensor, "prompt d_model"], batch: Batch) -> Float[np.ndarray, " prompt"]:
-        model = self.story.subject.transformer
+        model = self.task.subject.transformer
         along = (model.frozen_norm(final, final) * _between_names(model, batch)).sum(-1)
-        return self.story.difference(final, batch) - as_array(along)
+        return self.task.difference(final, batch) - as_array(along)
 
     def _samples(self, quantity: str, measure: Callable[[Batch], np.ndarray], *, unit: str = LOGITS) -> Measurement:
-        return self.story.samples(quantity, unit, measure, key=("attribution", self.to, self.scaled, self.without))
+        return self.task.samples(quantity, unit, measure, key=("attribution", self.to, self.scaled, self.without))
 
     def called(self, what: str) -> str:
         """What is measured of some part, in words."""

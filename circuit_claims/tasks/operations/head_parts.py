@@ -10,7 +10,7 @@ from torch import Tensor
 from circuit_claims.engine.edits import Edit, Site
 from circuit_claims.heads import Head
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.task import Story
+from circuit_claims.tasks.task import Task
 
 Part = Literal["output", "q", "k", "v", "pattern"]
 Block = Literal["resid_pre", "attn_out", "mlp_out"]
@@ -27,13 +27,13 @@ BLOCKS: dict[Block, str] = {
 
 
 def parts_of(
-    story: Story, batch: Batch, heads: Sequence[Head], part: Part, positions: Int[Tensor, "prompt k"] | None
+    task: Task, batch: Batch, heads: Sequence[Head], part: Part, positions: Int[Tensor, "prompt k"] | None
 ) -> list[Edit]:
     """For each head an edit that gives it, at some positions or (None) at all, the part that it has on `batch`.
 
     Raises Untested where the subject's architecture has no such part.
     """
-    model, run = story.subject.transformer, story.subject.run(batch.tokens)
+    model, run = task.subject.transformer, task.subject.run(batch.tokens)
     values: dict[int, Tensor] = {}  # by layer, heads in the axis before the last
     for layer in sorted({layer for layer, _ in heads}):
         if part == "output" and positions is not None:  # of which no other query is needed
@@ -47,12 +47,12 @@ def parts_of(
     return [Edit(layer, SITES[part], values[layer][:, :, head // shared[layer]], head, positions) for layer, head in heads]
 
 
-def block_output(story: Story, batch: Batch, layer: int, site: Block) -> Float[Tensor, "prompt pos d_model"]:
+def block_output(task: Task, batch: Batch, layer: int, site: Block) -> Float[Tensor, "prompt pos d_model"]:
     """The stream before a layer, or what its attention or its MLP adds to it, at all positions.
 
     Raises Untested where the subject's architecture has no such activation.
     """
-    model, run = story.subject.transformer, story.subject.run(batch.tokens)
+    model, run = task.subject.transformer, task.subject.run(batch.tokens)
     if site == "resid_pre":
         return run.resid[layer]
     out = model.attention(layer, run.resid[layer]).out

@@ -19,7 +19,7 @@ from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.tasks.operations.ablation import ABLATIONS, Ablation, head_outputs
 from circuit_claims.tasks.operations.reference_means import REFERENCE_SIZE, Component, reference_means
-from circuit_claims.tasks.task import Story, head_list
+from circuit_claims.tasks.task import Task, head_list
 
 #: A head at a role's position; None for the head at all positions.
 Node = tuple[Head, str | None]
@@ -27,7 +27,7 @@ Node = tuple[Head, str | None]
 
 @dataclass(frozen=True)
 class KnockedOut:
-    """A story with parts of the model knocked out.
+    """A task with parts of the model knocked out.
 
     removed: the nodes that are knocked out. kept: where it is given, all heads at all positions but these nodes are knocked
     out, and then `removed` on top: C \\ K is kept = C and removed = K. mlps: layers whose MLP is knocked out at all positions.
@@ -36,7 +36,7 @@ class KnockedOut:
     Raises ValueError for an unknown ablation, and for a reference of no prompts.
     """
 
-    story: Story
+    task: Task
     removed: frozenset[Node] = frozenset()
     kept: frozenset[Node] | None = None
     mlps: tuple[int, ...] = ()
@@ -52,25 +52,25 @@ class KnockedOut:
 
     def logit_difference(self) -> Measurement:
         """logit(IO) − logit(S) with the parts knocked out, in logits, of a model that shows one before."""
-        measured = self.story.samples(f"logit difference {self.name}", "logits", self._ablated, key=self._key)
-        return measured.presupposing(self.story.whole())
+        measured = self.task.samples(f"logit difference {self.name}", "logits", self._ablated, key=self._key)
+        return measured.presupposing(self.task.whole())
 
     def remaining(self) -> Measurement:
         """The share of the logit difference that is left: knocked out over untouched, each averaged over prompts first."""
-        whole = self.story.whole()
-        return self.logit_difference().share_of(whole, f"share of the logit difference left {self.name}{self.story.under}")
+        whole = self.task.whole()
+        return self.logit_difference().share_of(whole, f"share of the logit difference left {self.name}{self.task.under}")
 
     def loss(self) -> Measurement:
         """Untouched minus knocked-out logit difference, prompt by prompt, in logits."""
-        quantity = f"loss of logit difference {self.name}{self.story.under}"
-        return self.story.whole().minus(self.logit_difference(), quantity, "logits").presupposing(self.story.whole())
+        quantity = f"loss of logit difference {self.name}{self.task.under}"
+        return self.task.whole().minus(self.logit_difference(), quantity, "logits").presupposing(self.task.whole())
 
     def excess_over(self, apart: Sequence["KnockedOut"]) -> Measurement:
         """How much more is lost together than the losses of the parts add up to, as a share: positive for backups."""
         losses = [self.loss(), *(part.loss() for part in apart)]
-        quantity = f"loss together minus losses apart, {self.name}{self.story.under}"
+        quantity = f"loss together minus losses apart, {self.name}{self.task.under}"
         excess = combined(losses, lambda together, *alone: together - sum(alone), quantity, "logits")
-        return excess.share_of(self.story.whole(), quantity, "share of the logit difference")
+        return excess.share_of(self.task.whole(), quantity, "share of the logit difference")
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ class KnockedOut:
         return ("knocked out", self.removed, self.kept, self.mlps, self.by, self.reference_size)
 
     def _ablated(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
-        return knocked_out_differences(self.story, batch, [self])[0]
+        return knocked_out_differences(self.task, batch, [self])[0]
 
     def edits(self, batch: Batch) -> list[Edit]:
         """The edits that knock these parts out on a batch."""
@@ -112,7 +112,7 @@ class KnockedOut:
         return edits
 
     def _mask(self, batch: Batch, nodes: Iterable[Node]) -> Bool[Tensor, "layer prompt pos head"]:
-        model = self.story.subject.transformer
+        model = self.task.subject.transformer
         mask = torch.zeros(model.n_layers, *batch.tokens.shape, model.n_heads, dtype=torch.bool, device=batch.tokens.device)
         rows = torch.arange(len(batch.tokens), device=batch.tokens.device)
         for (layer, head), role in nodes:
@@ -123,14 +123,14 @@ class KnockedOut:
         return mask
 
     def _replacement(self, batch: Batch, component: Component) -> Float[Tensor, "layer prompt pos *width"]:
-        story, model = self.story, self.story.subject.transformer
+        task, model = self.task, self.task.subject.transformer
         if self.by == "mean":
-            return reference_means(story, batch, component, self.reference_size)
+            return reference_means(task, batch, component, self.reference_size)
         if self.by == "zero":
             width = (model.n_heads, model.d_head) if component == "z" else (model.d_model,)
             return model.W_E.new_zeros(model.n_layers, *batch.tokens.shape, *width)
-        (other,) = story.batches([prompt.changed("ABC") for prompt in batch.prompts])
-        run = story.subject.run(other.tokens)
+        (other,) = task.batches([prompt.changed("ABC") for prompt in batch.prompts])
+        run = task.subject.run(other.tokens)
         if component == "z":
             outputs = head_outputs(model, run, range(model.n_layers))
             return torch.stack([outputs[layer] for layer in range(model.n_layers)])
@@ -138,11 +138,11 @@ class KnockedOut:
         return run.resid[1:] - torch.stack(mids)
 
 
-def knocked_out_differences(story: Story, batch: Batch, settings: Sequence[KnockedOut]) -> Float[np.ndarray, "setting prompt"]:
+def knocked_out_differences(task: Task, batch: Batch, settings: Sequence[KnockedOut]) -> Float[np.ndarray, "setting prompt"]:
     """logit(IO) − logit(S) on one batch under each of several settings, in one pass of the engine."""
-    run = story.subject.run(batch.tokens)
-    resid = story.subject.transformer.intervene(run, [setting.edits(batch) for setting in settings])
-    return story.difference(resid, batch)
+    run = task.subject.run(batch.tokens)
+    resid = task.subject.transformer.intervene(run, [setting.edits(batch) for setting in settings])
+    return task.difference(resid, batch)
 
 
 def _node_order(node: Node) -> tuple[Head, str]:

@@ -16,7 +16,7 @@ from circuit_claims.measure.intervals import mean_interval
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Samples
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.task import Story, as_array, clusters_of, in_order
+from circuit_claims.tasks.task import Task, as_array, clusters_of, in_order
 
 #: What is read at each depth, in this order.
 READ = ("probability of the answer", "probability of the other answer", "answer on top", "final answer on top")
@@ -24,8 +24,8 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, repr=False)
-class LensStory(Story):
-    """A story whose prompts are read through the logit lens at END."""
+class LogitLens(Task):
+    """A task whose prompts are read through the logit lens at END."""
 
     def crossover_layer(self) -> Measurement:
         """The first layer after which the answer is the likeliest token; the number of layers where it never is.

@@ -1,4 +1,4 @@
-"""Activation patching and path patching, as stories tell them.
+"""Activation patching and path patching.
 
 Denoising puts clean activations into the corrupted run and asks what is restored; noising puts corrupted ones into the clean
 run and asks what is lost. Path patching (Wang et al. 2022, appendix B) noises one path and leaves all others alone.
@@ -21,14 +21,14 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.prompts.roles import SWEPT_ROLES
 from circuit_claims.tasks.operations.head_parts import BLOCKS, PARTS, Block, Part, block_output, parts_of
-from circuit_claims.tasks.task import Story, head_list
+from circuit_claims.tasks.task import Task, head_list
 
 SHARE = "recovered share"
 LOST = "share of the logit difference"
 
 
 @dataclass(frozen=True, repr=False)
-class PatchingStory(Story):
+class Patching(Task):
     """Patching of heads, of the residual stream, and of paths."""
 
     def patch(
@@ -190,7 +190,7 @@ class PatchingStory(Story):
 class Patched:
     """Heads patched together, clean into corrupted."""
 
-    story: PatchingStory
+    task: Patching
     heads: tuple[Head, ...]
     at: str | None
     corruption: str
@@ -198,27 +198,27 @@ class Patched:
 
     def recovery(self) -> Measurement:
         """(patched − corrupted) / (clean − corrupted) of the logit difference, each averaged over prompts first."""
-        story = self.story
+        task = self.task
         return self.recovered().share_of(
-            story.whole(self.corruption), f"recovery by {self._name} ({self.corruption}){story.under}", SHARE
+            task.whole(self.corruption), f"recovery by {self._name} ({self.corruption}){task.under}", SHARE
         )
 
     def recovered(self) -> Measurement:
         """Patched minus corrupted logit difference, prompt by prompt, in logits."""
-        story = self.story
+        task = self.task
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
             positions = None if self.at is None else clean.at(self.at)
-            edits = parts_of(story, clean, self.heads, self.part, positions)
-            return story.recovered(clean, corrupted, [edits])[0][:, 0]
+            edits = parts_of(task, clean, self.heads, self.part, positions)
+            return task.recovered(clean, corrupted, [edits])[0][:, 0]
 
-        recovered = story.pairs(f"recovery by {self._name}, in logits", self.corruption, "logits", measure)
-        return recovered.presupposing(story.whole(self.corruption))
+        recovered = task.pairs(f"recovery by {self._name}, in logits", self.corruption, "logits", measure)
+        return recovered.presupposing(task.whole(self.corruption))
 
     def share_of_output(self) -> Measurement:
         """What the part recovers as a share of what the outputs of the same heads do, each averaged over prompts first."""
         whole = replace(self, part="output").recovered()
-        quantity = f"recovery by {self._name}, as a share of that by their whole output ({self.corruption}){self.story.under}"
+        quantity = f"recovery by {self._name}, as a share of that by their whole output ({self.corruption}){self.task.under}"
         return self.recovered().share_of(whole, quantity, "share of the outputs' recovery")
 
     @property
@@ -231,7 +231,7 @@ class Patched:
 class Noised:
     """Heads patched together, corrupted into clean."""
 
-    story: PatchingStory
+    task: Patching
     heads: tuple[Head, ...]
     at: str
     corruption: str
@@ -240,25 +240,25 @@ class Noised:
         """logit(IO) − logit(S) of the clean prompt's names, in logits."""
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
-            edits = parts_of(self.story, corrupted, self.heads, "output", clean.at(self.at))
-            run = self.story.subject.run(clean.tokens)
-            return self.story.difference(self.story.subject.transformer.intervene(run, [edits]), clean)[0]
+            edits = parts_of(self.task, corrupted, self.heads, "output", clean.at(self.at))
+            run = self.task.subject.run(clean.tokens)
+            return self.task.difference(self.task.subject.transformer.intervene(run, [edits]), clean)[0]
 
         quantity = f"logit difference with {head_list(self.heads)} at {self.at} from other prompts"
-        return self.story.pairs(quantity, self.corruption, "logits", measure)
+        return self.task.pairs(quantity, self.corruption, "logits", measure)
 
     def loss(self) -> Measurement:
         """Clean minus noised logit difference, prompt by prompt, in logits."""
-        quantity = f"loss by noising {head_list(self.heads)} at {self.at} ({self.corruption}){self.story.under}"
-        loss = self.story.whole().minus(self.logit_difference(), quantity, "logits")
-        return loss.presupposing(self.story.whole())
+        quantity = f"loss by noising {head_list(self.heads)} at {self.at} ({self.corruption}){self.task.under}"
+        loss = self.task.whole().minus(self.logit_difference(), quantity, "logits")
+        return loss.presupposing(self.task.whole())
 
 
 @dataclass(frozen=True)
 class Path:
     """Senders and receivers, and the prompts that the senders' outputs come from."""
 
-    story: PatchingStory
+    task: Patching
     senders: tuple[Head, ...]
     receivers: Receivers | None
     at: str
@@ -266,25 +266,25 @@ class Path:
 
     def logit_difference(self) -> Measurement:
         """logit(IO) − logit(S) with the path patched, in logits."""
-        story = self.story
+        task = self.task
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
-            run, new = story.subject.run(clean.tokens), story.subject.run(corrupted.tokens)
-            resid = story.subject.transformer.path_patch(run, new, [self.senders], self.receivers, clean.at(self.at))
-            return story.difference(resid, clean)[0]
+            run, new = task.subject.run(clean.tokens), task.subject.run(corrupted.tokens)
+            resid = task.subject.transformer.path_patch(run, new, [self.senders], self.receivers, clean.at(self.at))
+            return task.difference(resid, clean)[0]
 
-        return story.pairs(f"logit difference with the path {self._name} patched", self.corruption, "logits", measure)
+        return task.pairs(f"logit difference with the path {self._name} patched", self.corruption, "logits", measure)
 
     def loss(self) -> Measurement:
         """Clean minus patched logit difference, prompt by prompt, in logits."""
-        quantity = f"loss by the path {self._name} ({self.corruption}){self.story.under}"
-        loss = self.story.whole().minus(self.logit_difference(), quantity, "logits")
-        return loss.presupposing(self.story.whole())
+        quantity = f"loss by the path {self._name} ({self.corruption}){self.task.under}"
+        loss = self.task.whole().minus(self.logit_difference(), quantity, "logits")
+        return loss.presupposing(self.task.whole())
 
     def share_lost(self) -> Measurement:
         """The loss as a share of the clean logit difference, each averaged over prompts first."""
-        quantity = f"share lost by the path {self._name} ({self.corruption}){self.story.under}"
-        return self.loss().share_of(self.story.whole(), quantity, LOST)
+        quantity = f"share lost by the path {self._name} ({self.corruption}){self.task.under}"
+        return self.loss().share_of(self.task.whole(), quantity, LOST)
 
     @property
     def _name(self) -> str:

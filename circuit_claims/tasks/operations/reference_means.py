@@ -15,7 +15,7 @@ from torch import Tensor
 
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.prompts.ioi import Prompt
-from circuit_claims.tasks.task import Story
+from circuit_claims.tasks.task import Task
 from circuit_claims.time_spent import spent_on
 from circuit_claims.untested import Untested
 
@@ -28,7 +28,7 @@ Layout = tuple[int, tuple[int, ...]]
 
 @spent_on("reference means")
 def reference_means(
-    story: Story, batch: Batch, component: Component, size: int = REFERENCE_SIZE
+    task: Task, batch: Batch, component: Component, size: int = REFERENCE_SIZE
 ) -> Float[Tensor, "layer prompt pos *width"]:
     """Each prompt's head outputs z, or MLP outputs, averaged over p_ABC prompts of its own template, order and positions.
 
@@ -37,17 +37,17 @@ def reference_means(
     found = []
     for row, prompt in enumerate(batch.prompts):
         layout = (batch.tokens.shape[1], tuple(int(batch.positions[role][row]) for role in batch.positions))
-        frame = (prompt.template, prompt.order, prompt.prefix, prompt.extra, story.change)
-        place = ("reference means", component, size, story.population.names, story.prepend_bos, frame, layout)
-        found.append(story.store.get(place, partial(_frame_means, story, prompt, layout, component, size)))
+        frame = (prompt.template, prompt.order, prompt.prefix, prompt.extra, task.change)
+        place = ("reference means", component, size, task.population.names, task.prepend_bos, frame, layout)
+        found.append(task.store.get(place, partial(_frame_means, task, prompt, layout, component, size)))
     return torch.stack(found, dim=1)
 
 
 def _frame_means(
-    story: Story, prompt: Prompt, layout: Layout, component: Component, size: int
+    task: Task, prompt: Prompt, layout: Layout, component: Component, size: int
 ) -> Float[Tensor, "layer pos *width"]:
-    model = story.subject.transformer
-    tokens = _reference_tokens(story, prompt, layout, size)
+    model = task.subject.transformer
+    tokens = _reference_tokens(task, prompt, layout, size)
     sums: list[Tensor] = []
     for part in tokens.split(64):
         run = model.run(part)
@@ -61,15 +61,15 @@ def _frame_means(
     return torch.stack(sums) / len(tokens)
 
 
-def _reference_tokens(story: Story, prompt: Prompt, layout: Layout, size: int) -> Tensor:
+def _reference_tokens(task: Task, prompt: Prompt, layout: Layout, size: int) -> Tensor:
     """`size` p_ABC prompts of one frame whose tokens lie as in `layout`."""
-    frame = replace(story.population, templates=(prompt.template,), orders=(prompt.order,), prefix=prompt.prefix, half=None)
-    stream = frame.stream(story.seed + 1)
+    frame = replace(task.population, templates=(prompt.template,), orders=(prompt.order,), prefix=prompt.prefix, half=None)
+    stream = frame.stream(task.seed + 1)
     found: list[Tensor] = []
     for _ in range(20):  # blocks; with fillers of one token each, as in GPT-2's vocabulary, the first one suffices
         block = [next(stream) for _ in range(size)]
-        block = [(other.changed(story.change) if story.change else other).changed("ABC") for other in block]
-        for batch in story.batches(block):
+        block = [(other.changed(task.change) if task.change else other).changed("ABC") for other in block]
+        for batch in task.batches(block):
             layouts: Sequence[tuple[int, ...]] = list(
                 zip(*(batch.positions[role].tolist() for role in batch.positions), strict=True)
             )

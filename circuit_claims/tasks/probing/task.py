@@ -25,7 +25,7 @@ from circuit_claims.untested import Untested
 
 #: Which name S is; which of the two names comes first, and so whether the first or the second is repeated; whether the second
 #: clause's name has been said before (p_IOI) or not (p_ABC).
-Task = Literal["identity", "position", "duplication"]
+Label = Literal["identity", "position", "duplication"]
 #: Prompts that probes are trained and tested on, and the parts that take turns in being held out.
 PROMPTS, FOLDS = 360, 5
 #: Names that a probe is to tell apart; the fewest names of a part that is held out.
@@ -49,7 +49,7 @@ class Examples(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Probes:
-    """Probes on the prompts of an IOI story."""
+    """Probes on the prompts of an IOI task."""
 
     ioi: IOI
     store: SessionStore = field(default_factory=SessionStore)
@@ -58,7 +58,7 @@ class Probes:
         """Short: pytest prints fixtures with a failure."""
         return f"probes on {self.ioi.subject.name}"
 
-    def selectivity(self, task: Task, *, at: str, layer: int) -> Measurement:
+    def selectivity(self, task: Label, *, at: str, layer: int) -> Measurement:
         """How much more often a probe of the stream before `layer` is right than on the control task, prompt by prompt.
 
         layer: from 0, the embeddings, to the number of layers, the final stream.
@@ -73,7 +73,7 @@ class Probes:
 
         return Measurement(take, self.ioi.prepend_bos, PROMPTS)
 
-    def gain(self, task: Task, *, at: str, first: int, last: int) -> Measurement:
+    def gain(self, task: Label, *, at: str, first: int, last: int) -> Measurement:
         """By how much selectivity rises from before layer `first` to after layer `last`, in a model that tells IO from S.
 
         Noise hands names about, too: a random model's stream at END tells a probe who S is.
@@ -87,7 +87,7 @@ class Probes:
 
         return replace(after, take=take)
 
-    def gained(self, task: Task, *, at: str, first: int, last: int, more_than: float) -> Measurement:
+    def gained(self, task: Label, *, at: str, first: int, last: int, more_than: float) -> Measurement:
         """What claims on readability presuppose: such a gain of more than some bound, and that the model tells IO from S."""
         after, rise = self.selectivity(task, at=at, layer=last + 1), self._rise(task, at, first, last)
 
@@ -97,18 +97,18 @@ class Probes:
 
         return replace(after, take=take)
 
-    def _task(self, task: Task, taken: Samples, n: int) -> Samples:
+    def _task(self, task: Label, taken: Samples, n: int) -> Samples:
         """The logit difference on the prompts that were taken."""
         values, shown = self._in_order(self._logit_difference(task), n), Shown(self.ioi.done)
         return replace(taken, values=values, quantity="logit difference", unit="logits", drawn=None, shown=shown)
 
-    def _rise(self, task: Task, at: str, first: int, last: int) -> Callable[[], Float[np.ndarray, " prompt"]]:
+    def _rise(self, task: Label, at: str, first: int, last: int) -> Callable[[], Float[np.ndarray, " prompt"]]:
         return lambda: self._selectivity(task, at, last + 1) - self._selectivity(task, at, first)
 
-    def _selectivity(self, task: Task, at: str, layer: int) -> Float[np.ndarray, " prompt"]:
+    def _selectivity(self, task: Label, at: str, layer: int) -> Float[np.ndarray, " prompt"]:
         return self._right(task, at, layer) - self._right(task, at, layer, control=True)
 
-    def _logit_difference(self, task: Task) -> Float[np.ndarray, " prompt"]:
+    def _logit_difference(self, task: Label) -> Float[np.ndarray, " prompt"]:
         """logit(IO) − logit(S) on every prompt, or on the one that it was made from."""
 
         @torch.inference_mode()
@@ -117,29 +117,29 @@ class Probes:
 
         return self.store.get(("logit difference", task), measured)
 
-    def readable(self, task: Task) -> float:
+    def readable(self, task: Label) -> float:
         """Half of the selectivity of a probe that makes no mistake, which is one minus what guessing gives."""
         return READABLE * (1 - 1 / (IDENTITIES if task == "identity" else 2))
 
-    def examples(self, task: Task) -> Examples:
+    def examples(self, task: Label) -> Examples:
         """The prompts, their labels, and what is held out together: names where labels allow it, else templates.
 
         Raises ValueError for an unknown task, and Untested where the subject has too few names.
         """
-        if task not in get_args(Task):
-            raise ValueError(f"unknown task {task!r}: use one of {', '.join(get_args(Task))}")
+        if task not in get_args(Label):
+            raise ValueError(f"unknown task {task!r}: use one of {', '.join(get_args(Label))}")
         return self.store.get(("examples", task), lambda: self._identity() if task == "identity" else self._blocks(task))
 
     def _identity(self) -> Examples:
         names = self.ioi.population.names[:IDENTITIES]
         if len(names) < IDENTITIES:
             raise Untested(f"{len(names)} names are too few to tell apart: give at least {IDENTITIES} with --names FILE")
-        story = replace(self.ioi, population=replace(self.ioi.population, names=names))
-        prompts = tuple(story.prompts(PROMPTS))
+        ioi = replace(self.ioi, population=replace(self.ioi.population, names=names))
+        prompts = tuple(ioi.prompts(PROMPTS))
         labels = np.array([names.index(prompt.answers[1]) for prompt in prompts])
         return Examples(prompts, prompts, labels, np.array([prompt.template % FOLDS for prompt in prompts]))
 
-    def _blocks(self, task: Task) -> Examples:
+    def _blocks(self, task: Label) -> Examples:
         """Each part has names of its own, and no prompt has a name of another part in any role."""
         names = self.ioi.population.names
         folds = min(FOLDS, len(names) // FEWEST_NAMES)
@@ -149,16 +149,16 @@ class Probes:
             )
         each, parts = PROMPTS // folds // (2 if task == "duplication" else 1), []
         for part in range(folds):
-            story = replace(self.ioi, population=replace(self.ioi.population, names=names[part::folds]))
-            for prompt in story.prompts(each):
+            ioi = replace(self.ioi, population=replace(self.ioi.population, names=names[part::folds]))
+            for prompt in ioi.prompts(each):
                 if task == "position":
-                    parts.append((prompt, prompt, int(prompt.order == story.population.orders[0]), part))
+                    parts.append((prompt, prompt, int(prompt.order == ioi.population.orders[0]), part))
                 else:
                     parts += [(prompt, prompt, 1, part), (prompt.changed("ABC"), prompt, 0, part)]
         prompts, unchanged, labels, part = zip(*parts, strict=True)
         return Examples(prompts, unchanged, np.array(labels), np.array(part))
 
-    def _right(self, task: Task, at: str, layer: int, *, control: bool = False) -> Float[np.ndarray, " prompt"]:
+    def _right(self, task: Label, at: str, layer: int, *, control: bool = False) -> Float[np.ndarray, " prompt"]:
         """1 where the probe that has not seen a prompt's part is right about it."""
 
         def measured() -> np.ndarray:
@@ -171,7 +171,7 @@ class Probes:
         return self.store.get(("right", task, at, layer, control), measured)
 
     @torch.inference_mode()
-    def _streams(self, task: Task, at: str) -> Float[np.ndarray, "layers_and_one prompt d_model"]:
+    def _streams(self, task: Label, at: str) -> Float[np.ndarray, "layers_and_one prompt d_model"]:
         """The stream at a role's position before every layer, and after the last."""
 
         def measured() -> np.ndarray:
@@ -185,7 +185,7 @@ class Probes:
 
         return self.store.get(("streams", task, at), measured)
 
-    def _samples(self, task: Task, at: str, values: np.ndarray, quantity: str, n: int) -> Samples:
+    def _samples(self, task: Label, at: str, values: np.ndarray, quantity: str, n: int) -> Samples:
         prompts = self.examples(task).prompts
         order = self._in_order(np.arange(len(values)), n)
         return Samples(
@@ -202,7 +202,7 @@ class Probes:
         """The first n in an order in which all parts, templates and labels take turns."""
         return values[np.random.default_rng([self.ioi.seed, DEALT, len(values)]).permutation(len(values))[:n]]
 
-    def _curves(self, task: Task, at: str) -> dict[str, Any]:
+    def _curves(self, task: Label, at: str) -> dict[str, Any]:
         """Accuracy by layer, of the probes and of those on the control task, with intervals over templates."""
         layers = range(self.ioi.subject.transformer.n_layers + 1)
         templates = np.array([prompt.template for prompt in self.examples(task).prompts])

@@ -22,7 +22,7 @@ from circuit_claims.prompts.batch import Batch, TokenizationError, make_batches
 from circuit_claims.prompts.sequences import THINGS, Counting
 from circuit_claims.prompts.word_tokens import inside
 from circuit_claims.subjects.subject import Subject
-from circuit_claims.tasks.task import Story
+from circuit_claims.tasks.task import Task
 from circuit_claims.time_spent import spent_on
 from circuit_claims.untested import Untested
 
@@ -31,21 +31,21 @@ REFERENCES = 64
 
 
 @dataclass(frozen=True, repr=False)
-class SequenceStory(Story):
+class CountingTask(Task):
     """Sentences that count, on one subject."""
 
     corruptions: ClassVar[tuple[str, ...]] = ("random numerals",)
     done: ClassVar[str] = "the next numeral is ahead of the last shown"
 
     @classmethod
-    def of(cls, subject: Subject, *, seed: int, chunk: int, prepend_bos: bool) -> "SequenceStory":
-        """The story with those names and things that the subject's tokenizer has as one token wherever they stand.
+    def of(cls, subject: Subject, *, seed: int, chunk: int, prepend_bos: bool) -> "CountingTask":
+        """The task with those names and things that the subject's tokenizer has as one token wherever they stand.
 
         Raises Untested where it does not know the sentences' words, or has too few fillers.
         """
         fillers = [tuple(word for word in words if _one_token(subject, word)) for words in (subject.names, THINGS)]
         population = Counting(*fillers)
-        story = cls(subject=subject, seed=seed, chunk=chunk, population=population, prepend_bos=prepend_bos)
+        task = cls(subject=subject, seed=seed, chunk=chunk, population=population, prepend_bos=prepend_bos)
         try:
             first = [next(replace(population, sentences=(sentence,)).stream(seed)) for sentence in population.sentences]
             batches = make_batches(subject.tokenizer, first, prepend_bos=False)
@@ -53,7 +53,7 @@ class SequenceStory(Story):
             raise Untested(f"sentences that count cannot be put to this subject: {error}") from None
         if any(subject.tokenizer.unk_token_id in batch.tokens for batch in batches if _has_unknowns(subject)):
             raise Untested("this tokenizer does not know the words of the sentences that count: take a subject with GPT-2's")
-        return story
+        return task
 
     def kept(self, heads: Iterable[Head], mlps: Iterable[int], called: str) -> "Kept":
         """These heads and MLPs alone, at all positions."""
@@ -64,7 +64,7 @@ class SequenceStory(Story):
 class Kept:
     """A circuit of heads and whole MLPs; `called` is how rows name it."""
 
-    story: SequenceStory
+    task: CountingTask
     heads: frozenset[Head]
     mlps: frozenset[int]
     called: str
@@ -76,30 +76,30 @@ class Kept:
     def logit_difference(self) -> Measurement:
         """logit(next) − logit(last shown) of the circuit alone, in logits."""
         key = (self.heads, self.mlps, REFERENCES)
-        return self.story.samples(f"logit difference of {self.called} alone", "logits", self._measured, key=key)
+        return self.task.samples(f"logit difference of {self.called} alone", "logits", self._measured, key=key)
 
     def faithfulness(self) -> Measurement:
         """The circuit's logit difference over the model's, each averaged over prompts first."""
         return self.logit_difference().share_of(
-            self.story.whole(), f"logit difference left in {self.called} alone, of the whole"
+            self.task.whole(), f"logit difference left in {self.called} alone, of the whole"
         )
 
     def lead_over(self, other: "Kept") -> Measurement:
         """By how much more of the model's logit difference this circuit has than another."""
         quantity = f"logit difference left in {self.called} less that in {other.called}, of the whole"
         part = self.logit_difference().minus(other.logit_difference(), f"{quantity}, in logits", "logits")
-        return part.share_of(self.story.whole(), quantity)
+        return part.share_of(self.task.whole(), quantity)
 
     def _measured(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
-        model = self.story.subject.transformer
-        run = self.story.subject.run(batch.tokens)
-        return self.story.difference(model.intervene(run, [self.edits(batch)]), batch)[0]
+        model = self.task.subject.transformer
+        run = self.task.subject.run(batch.tokens)
+        return self.task.difference(model.intervene(run, [self.edits(batch)]), batch)[0]
 
     def edits(self, batch: Batch) -> list[Edit]:
         """What replaces the rest of the model on a batch."""
         model, means = (
-            self.story.subject.transformer,
-            [reference_means(self.story, prompt.sentence) for prompt in batch.prompts],
+            self.task.subject.transformer,
+            [reference_means(self.task, prompt.sentence) for prompt in batch.prompts],
         )
         edits = []
         for layer in range(model.n_layers):
@@ -113,18 +113,18 @@ class Kept:
 
 
 @spent_on("reference means")
-def reference_means(story: SequenceStory, sentence: int) -> dict[str, Float[Tensor, "layer pos *width"]]:
+def reference_means(task: CountingTask, sentence: int) -> dict[str, Float[Tensor, "layer pos *width"]]:
     """Head outputs z and MLP outputs, position by position, averaged over sentences of one form with random numerals."""
-    place = ("sequence means", sentence, story.population, story.prepend_bos, REFERENCES)
-    return story.store.get(place, lambda: _means(story, sentence))
+    place = ("sequence means", sentence, task.population, task.prepend_bos, REFERENCES)
+    return task.store.get(place, lambda: _means(task, sentence))
 
 
 @torch.inference_mode()
-def _means(story: SequenceStory, sentence: int) -> dict[str, Float[Tensor, "layer pos *width"]]:
-    model = story.subject.transformer
-    stream = replace(story.population, sentences=(sentence,), half=None).stream(story.seed + 1)
+def _means(task: CountingTask, sentence: int) -> dict[str, Float[Tensor, "layer pos *width"]]:
+    model = task.subject.transformer
+    stream = replace(task.population, sentences=(sentence,), half=None).stream(task.seed + 1)
     prompts = [next(stream).changed("random numerals") for _ in range(REFERENCES)]
-    (batch,) = story.batches(prompts)  # fillers and numerals are one token each
+    (batch,) = task.batches(prompts)  # fillers and numerals are one token each
     run = model.run(batch.tokens)
     found: dict[str, list[Tensor]] = {"z": [], "mlp_out": []}
     for layer in range(model.n_layers):

@@ -1,4 +1,4 @@
-"""The story of the tokenizer: whether the suite's prompts are to it what the suite takes them for.
+"""The tokenizer alone: whether the suite's prompts are to it what the suite takes them for.
 
 Names that are one token each, pairs of prompts of one length, roles at one place in both: everything that patches position by
 position rests on these. They are counted over all frames (template and order) with every name in every role, which is the
@@ -37,7 +37,7 @@ class Tokens:
     store: dict[str, list[Tokenized]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Short, as for stories."""
+        """Short, as for tasks."""
         return f"the tokenizer of {self.facts.get('subject')}"
 
     def single(self, words: Sequence[str], what: str) -> Samples:

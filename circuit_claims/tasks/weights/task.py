@@ -1,4 +1,4 @@
-"""The story of the weights: what a model's attention says without any prompt, as samples and grids for `expect`.
+"""Weights alone: what a model's attention says without any prompt, as samples and grids for `expect`.
 
 Nothing here is sampled: a number that follows from weights alone has an interval of no width. Only what is compared with chance
 has one: the share of random rotations, or of random orders of the positions, that do as well.
@@ -43,7 +43,7 @@ class Weights:
     store: dict[Any, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """Short, as for stories."""
+        """Short, as for tasks."""
         return f"the weights of {self.facts.get('subject')}"
 
     # What is published

@@ -25,7 +25,7 @@ from circuit_claims.prompts.sequences import (
     Counting,
 )
 from circuit_claims.subjects.subject import Settings, Subject, prepare
-from circuit_claims.tasks.successors.counting import REFERENCES, SequenceStory
+from circuit_claims.tasks.successors.counting import REFERENCES, CountingTask
 from circuit_claims.tasks.successors.next_scores import Successors
 from circuit_claims.untested import Untested
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted
@@ -202,7 +202,7 @@ def test_mini_has_no_sequences(mini):
     with pytest.raises(Untested, match="days"):
         successors.days().take(1)
     with pytest.raises(Untested, match="count"):
-        SequenceStory.of(mini, seed=0, chunk=20, prepend_bos=False)
+        CountingTask.of(mini, seed=0, chunk=20, prepend_bos=False)
 
 
 @torch.inference_mode()
@@ -234,13 +234,13 @@ def test_the_best_of_all_heads_but_some(subject):
     assert others.statistic(others.grid.estimate) == pytest.approx(7 * np.delete(days, days.argmax()).max())
 
 
-def story_of(subject: Subject, chunk: int = 7) -> SequenceStory:
-    return SequenceStory.of(subject, seed=0, chunk=chunk, prepend_bos=False)
+def story_of(subject: Subject, chunk: int = 7) -> CountingTask:
+    return CountingTask.of(subject, seed=0, chunk=chunk, prepend_bos=False)
 
 
 def test_prompts_count_and_their_corruption_does_not(subject):
-    story = story_of(subject)
-    prompts = story.prompts(48)
+    task = story_of(subject)
+    prompts = task.prompts(48)
     assert len({str(prompt) for prompt in prompts}) == 48
     assert {prompt.template for prompt in prompts} == set(range(5, 13)), "from 1 to 8 on, each as often"
     for prompt in prompts:
@@ -263,13 +263,13 @@ def test_halves_share_no_prompt(subject):
 
 
 @torch.inference_mode()
-def plain_kept(story: SequenceStory, heads: set[Head], mlps: set[int]) -> list[float]:
+def plain_kept(task: CountingTask, heads: set[Head], mlps: set[int]) -> list[float]:
     """The circuit alone, one prompt at a time, by hooks that put means over sentences with random numerals everywhere else."""
-    bridge, tokenizer, found = story.subject.bridge, story.subject.tokenizer, []
+    bridge, tokenizer, found = task.subject.bridge, task.subject.tokenizer, []
     means: dict[int, dict[str, torch.Tensor]] = {}
-    for prompt in story.prompts(6):
+    for prompt in task.prompts(6):
         if prompt.sentence not in means:
-            others = Counting(story.population.names, story.population.things, None, (prompt.sentence,)).stream(story.seed + 1)
+            others = Counting(task.population.names, task.population.things, None, (prompt.sentence,)).stream(task.seed + 1)
             texts = [str(other.changed("random numerals")) for other in islice(others, REFERENCES)]
             ids = torch.tensor(tokenizer(texts, add_special_tokens=False).input_ids)
             cache = bridge.run_with_cache(ids, prepend_bos=False)[1]
@@ -301,44 +301,44 @@ def plain_kept(story: SequenceStory, heads: set[Head], mlps: set[int]) -> list[f
 
 @pytest.mark.parametrize(("heads", "mlps"), [({Head(0, 1), Head(1, 2)}, {1}), (set(), {0, 1}), ({Head(0, 3)}, set())])
 def test_a_kept_circuit_is_the_plain_one(subject, heads, mlps):
-    story = story_of(subject)
-    found = story.kept(heads, mlps, "some").logit_difference().take(6).values
-    assert found == pytest.approx(plain_kept(story, heads, mlps), abs=1e-4)
+    task = story_of(subject)
+    found = task.kept(heads, mlps, "some").logit_difference().take(6).values
+    assert found == pytest.approx(plain_kept(task, heads, mlps), abs=1e-4)
 
 
 def test_everything_kept_is_the_model_and_nothing_kept_knows_no_numeral(subject):
-    story = story_of(subject)
+    task = story_of(subject)
     every = [Head(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
-    whole, alone = story.whole().take(12).values, story.kept(every, range(LAYERS), "all").logit_difference().take(12).values
+    whole, alone = task.whole().take(12).values, task.kept(every, range(LAYERS), "all").logit_difference().take(12).values
     assert alone == pytest.approx(whole, abs=1e-4)
-    nothing = story.kept([], [], "nothing").logit_difference().take(48)
+    nothing = task.kept([], [], "nothing").logit_difference().take(48)
     by_answer: dict[tuple, list[float]] = {}
-    for prompt, value in zip(story.prompts(48), nothing.values, strict=True):
+    for prompt, value in zip(task.prompts(48), nothing.values, strict=True):
         by_answer.setdefault((prompt.sentence, prompt.answers), []).append(value)
     assert all(np.ptp(values) < 1e-4 for values in by_answer.values()), "END's own token and the means are all that is left"
 
 
 def test_without_a_head_and_the_lead_of_circuits(subject):
-    story = story_of(subject)
-    circuit = story.kept([Head(0, 1), Head(1, 2)], [0], "pair")
+    task = story_of(subject)
+    circuit = task.kept([Head(0, 1), Head(1, 2)], [0], "pair")
     less = circuit.without(Head(1, 2))
     assert less.heads == {Head(0, 1)} and "L1H2" in less.called
-    lead, whole = circuit.lead_over(less).take(12), story.whole().take(12).values
+    lead, whole = circuit.lead_over(less).take(12), task.whole().take(12).values
     expected = circuit.logit_difference().take(12).values - less.logit_difference().take(12).values
     assert lead.estimate == pytest.approx(expected.mean() / whole.mean())
 
 
 def test_noise_does_not_count(subject):
     """What is kept of a logit difference presupposes one."""
-    story, expect = (
+    task, expect = (
         story_of(subject, chunk=60),
         Expect(SimpleNamespace(row=Ledger().row, counterexample=lambda *_: {}), Budget(48, 96), 0),
     )
     every = [Head(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
     with pytest.raises(Refuted, match="nothing to take a share of"):
-        expect(story.kept(every, range(LAYERS), "all").faithfulness(), "made up").above(0.5)
+        expect(task.kept(every, range(LAYERS), "all").faithfulness(), "made up").above(0.5)
     with pytest.raises(Refuted, match="nothing to take a share of"):
-        expect(story.kept([], [], "nothing").faithfulness(), "made up").below(0.1)
+        expect(task.kept([], [], "nothing").faithfulness(), "made up").below(0.1)
 
 
 def test_on_gpt2s_own_tokenizer(gpt2_folder, tmp_path):
@@ -354,7 +354,7 @@ def test_on_gpt2s_own_tokenizer(gpt2_folder, tmp_path):
         assert successors._tokens(task)[0].shape == (task.prompts, SHOWN), name
     assert len(successors._forms("3")) == 2 and successors._forms("eleventh") == [] and len(successors._forms("twelve")) == 1
     assert successors.days().take(1).n == 7
-    story = SequenceStory.of(subject, seed=0, chunk=24, prepend_bos=False)
-    assert len(story.population.names) > 30 and len(story.population.things) > 30
-    assert len({batch.tokens.shape[1] for batch in story.batches(story.prompts(24))}) == 2, "one length for each form's"
+    task = CountingTask.of(subject, seed=0, chunk=24, prepend_bos=False)
+    assert len(task.population.names) > 30 and len(task.population.things) > 30
+    assert len({batch.tokens.shape[1] for batch in task.batches(task.prompts(24))}) == 2, "one length for each form's"
     assert isinstance(subject.transformer, Transformer)

@@ -1,4 +1,4 @@
-"""The tokenizer's story: it counts what fails, on tokenizers on which something does."""
+"""The tokenizer's task: it counts what fails, on tokenizers on which something does."""
 
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers

@@ -28,7 +28,7 @@ PUBLISHED = np.array([[3.55, -0.99], [2.45, -1.96], [1.77, -3.16]])
 
 @pytest.fixture(scope="module", params=[False, True], ids=["no BOS", "BOS"])
 def ioi(mini: Subject, request: pytest.FixtureRequest) -> IOI:
-    return plain_twins.story(mini, bos=request.param)
+    return plain_twins.task(mini, bos=request.param)
 
 
 def counterfactual(prompt, token: str, position: str):

@@ -1,4 +1,4 @@
-"""The story of the weights: what it hands to `expect`, and that its null distributions are ones."""
+"""Weights alone: what it hands to `expect`, and that its null distributions are ones."""
 
 import dataclasses
 

@@ -20,7 +20,7 @@ SIGNS = {"positive": 1, "negative": -1}
 def ioi(mini: Subject, request: pytest.FixtureRequest) -> IOI:
     """Both kinds of weights: layer norms have gains and biases of their own, and values have biases, in raw ones alone."""
     subject = mini if request.param == "processed" else Subject(prepare(Settings(name="mini", mode="raw")))
-    return plain_twins.story(subject, bos=request.param == "raw")
+    return plain_twins.task(subject, bos=request.param == "raw")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_the_negative_score_turns_the_output_round(ioi):
 
 def test_heads_that_write_the_opposite_have_the_opposite_score(mini, monkeypatch):
     """The embedded model has no negative name movers, so they are made here: with W_O turned round, the two scores swap."""
-    before, turned = (plain_twins.story(mini, bos=False) for _ in range(2))
+    before, turned = (plain_twins.task(mini, bos=False) for _ in range(2))
     scores = {sign: before.copy_score_sweep(sign).take(N).values for sign in SIGNS}
     straight = Transformer.head_out
     monkeypatch.setattr(Transformer, "head_out", lambda self, layer, z, head: -straight(self, layer, z, head))
@@ -112,7 +112,7 @@ def made_up_logits(rivals: int, monkeypatch, higher: int = 0):
 )
 def test_ties_cannot_inflate_a_score(mini, monkeypatch, rivals, higher, hit):
     """A word is among the five highest where it is so however ties are broken."""
-    ioi = plain_twins.story(mini, bos=False)
+    ioi = plain_twins.task(mini, bos=False)
     batch = alone(ioi, ioi.prompts(1)[0])
     own = int(batch.tokens[0, batch.positions["IO"][0]])
     tied = [own, *(token for token in range(600, 610) if token != own)]
@@ -124,7 +124,7 @@ def test_ties_cannot_inflate_a_score(mini, monkeypatch, rivals, higher, hit):
 
 def test_a_head_that_writes_nothing_copies_nothing(mini, monkeypatch):
     """All logits are alike then: every word would be among the five highest if a tie counted for it."""
-    ioi = plain_twins.story(mini, bos=False)
+    ioi = plain_twins.task(mini, bos=False)
     monkeypatch.setattr(Transformer, "logits", lambda self, resid: torch.zeros(*resid.shape[:-1], self.W_U.shape[1]))
     for sign in SIGNS:
         assert ioi.copy_score(Head(3, 0), sign).take(N).estimate == 0

@@ -1,4 +1,4 @@
-"""Knock-outs of the story against slow, plain twins on the embedded model: reference prompts drawn and averaged by hand."""
+"""Knock-outs of the task against slow, plain twins on the embedded model: reference prompts drawn and averaged by hand."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ NODES = frozenset({(Head(0, 4), "S2"), (Head(0, 4), "END"), (Head(1, 2), "S1+1")
 
 @pytest.fixture(scope="module", params=[False, True], ids=["no BOS", "BOS"])
 def ioi(mini: Subject, request: pytest.FixtureRequest) -> IOI:
-    return plain_twins.story(mini, bos=request.param)
+    return plain_twins.task(mini, bos=request.param)
 
 
 def by_hand(ioi: IOI, *args, **kwargs) -> list[float]:

@@ -1,4 +1,4 @@
-"""Noising and path patching as the story tells them: the right prompts, roles, receivers and signs go to the engine."""
+"""Noising and path patching as the task tells them: the right prompts, roles, receivers and signs go to the engine."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ RECEIVERS = [Head(2, 3), Head(3, 3)]
 
 @pytest.fixture(scope="module", params=[False, True], ids=["no BOS", "BOS"])
 def ioi(mini: Subject, request: pytest.FixtureRequest) -> IOI:
-    return plain_twins.story(mini, bos=request.param)
+    return plain_twins.task(mini, bos=request.param)
 
 
 def differences(ioi: IOI, senders, n: int = N, **path) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def test_noise_puts_the_corrupted_prompts_outputs_into_the_clean_one(ioi, at, co
 
 
 def test_noise_is_of_p_ABC_unless_said_otherwise(ioi):
-    said, unsaid = (story.loss().take(N).values for story in (ioi.noise(EARLY, corruption="ABC"), ioi.noise(EARLY)))
+    said, unsaid = (task.loss().take(N).values for task in (ioi.noise(EARLY, corruption="ABC"), ioi.noise(EARLY)))
     other = ioi.noise(EARLY, corruption="S2 to IO").loss().take(N).values
     assert (said == unsaid).all() and np.abs(said - other).max() > 1e-3
 
@@ -124,7 +124,7 @@ def test_a_sweep_without_heads_is_under_their_knock_out_in_all_passes(ioi):
     assert grid.weights == pytest.approx(ioi.logit_difference().take(2).values, abs=1e-4)
     assert np.abs(grid.values - ioi.path_sweep().take(2).values).max() > 1e-2
     left = ioi.without([(head, "END") for head in gone]).logit_difference().take(2).values
-    assert before == pytest.approx(left, abs=1e-4), "the twin's own knock-out is the story's"
+    assert before == pytest.approx(left, abs=1e-4), "the twin's own knock-out is the task's"
 
 
 def test_what_is_taken_over_is_the_direct_effect_without_the_others_minus_that_with_them(ioi):
@@ -143,7 +143,7 @@ def test_what_is_taken_over_is_the_direct_effect_without_the_others_minus_that_w
     assert np.abs(swapped - expected).max() > 1e-3
 
 
-def test_paths_run_on_the_changed_prompts_of_a_changed_story(ioi):
+def test_paths_run_on_the_changed_prompts_of_a_changed_task(ioi):
     changed = ioi.changed("neutral prefix")
     before, after = differences(changed, EARLY, n=2, to=RECEIVERS, into="v", at="S2")
     assert changed.path(EARLY, to=RECEIVERS, into="v", at="S2").loss().take(2).values == pytest.approx(before - after, abs=1e-4)

@@ -19,7 +19,7 @@ HEADS = [Head(2, 6), Head(3, 0), Head(3, 5)]
 def ioi(mini: Subject, request: pytest.FixtureRequest) -> IOI:
     """Processed weights without BOS, and raw ones, whose final layer norm has gains and a bias of its own, with BOS."""
     subject = mini if request.param == "processed" else Subject(prepare(Settings(name="mini", mode="raw")))
-    return plain_twins.story(subject, bos=request.param == "raw")
+    return plain_twins.task(subject, bos=request.param == "raw")
 
 
 @pytest.fixture(scope="module")

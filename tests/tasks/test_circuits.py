@@ -14,7 +14,7 @@ from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.ioi.task import IOI
 from circuit_claims.tasks.operations import circuits
 from circuit_claims.tasks.operations.ablation import ABLATIONS
-from circuit_claims.tasks.operations.circuits import CircuitStory
+from circuit_claims.tasks.operations.circuits import Circuits
 from circuit_claims.tasks.operations.knockouts import KnockedOut, knocked_out_differences
 from circuit_claims.untested import Untested
 from tests.support import plain_twins
@@ -39,12 +39,12 @@ V = (Head(3, 4), "END")
 
 @pytest.fixture(scope="module", params=[False, True], ids=["no BOS", "BOS"])
 def ioi(mini: Subject, request: pytest.FixtureRequest) -> IOI:
-    return plain_twins.story(mini, bos=request.param)
+    return plain_twins.task(mini, bos=request.param)
 
 
 @pytest.fixture(scope="module")
 def without_bos(mini: Subject) -> IOI:
-    return plain_twins.story(mini, bos=False)
+    return plain_twins.task(mini, bos=False)
 
 
 def values(measurement: Measurement, n: int = N) -> np.ndarray:
@@ -248,23 +248,23 @@ def plain_search(ioi: IOI, nodes, by: str, size: int, steps: int, candidates: in
 
 @pytest.mark.parametrize(("by", "size", "seed"), [("mean", 2, 1), ("zero", 16, 0)])
 def test_the_greedy_search_is_the_plain_one(mini, by, size, seed):
-    ioi = plain_twins.story(mini, bos=False, seed=seed)
+    ioi = plain_twins.task(mini, bos=False, seed=seed)
     effort = {"steps": 3, "candidates": 3, "prompts": 3}
     circuit = ioi.circuit(C, by=by, reference_size=size)
     got = circuit.greedy_subset(**effort)
     best, gap, first = plain_search(ioi, C, by, size, **effort)
     assert got == best and got <= C
     assert gap >= max(first)
-    there = replace(circuit, story=ioi.on(half="discovery"))
+    there = replace(circuit, task=ioi.on(half="discovery"))
     assert number(there.incompleteness_size(got), 3) == pytest.approx(gap, abs=1e-4)
 
 
 def test_the_greedy_search_looks_at_the_discovery_half_alone(without_bos, monkeypatch):
     seen = []
 
-    def spy(story, batch, settings):
+    def spy(task, batch, settings):
         seen.extend(batch.prompts)
-        return knocked_out_differences(story, batch, settings)
+        return knocked_out_differences(task, batch, settings)
 
     monkeypatch.setattr(circuits, "knocked_out_differences", spy)
     with torch.inference_mode():
@@ -274,10 +274,10 @@ def test_the_greedy_search_looks_at_the_discovery_half_alone(without_bos, monkey
     assert {half_of(*prompt.answers) for prompt in without_bos.prompts(7)} == {"verdict"}
 
 
-def searched_with_gaps(ioi: CircuitStory, monkeypatch, gap_of, nodes=C, **effort):
+def searched_with_gaps(ioi: Circuits, monkeypatch, gap_of, nodes=C, **effort):
     """A greedy search in a world in which M \\ K scores 0 and C \\ K what `gap_of` says of K."""
 
-    def made_up(story, batch, settings):
+    def made_up(task, batch, settings):
         return np.array([[0.0 if s.kept is None else gap_of(s.removed)] * len(batch.prompts) for s in settings])
 
     monkeypatch.setattr(circuits, "knocked_out_differences", made_up)
@@ -305,7 +305,7 @@ def test_the_search_finds_nothing_where_circuit_and_model_agree_and_ends_with_th
 
 def test_a_search_is_made_once_for_the_same_circuit_and_prompts_and_again_for_others(without_bos, monkeypatch):
     searches = []
-    monkeypatch.setattr(circuits.Circuit, "_search", lambda self, story, *effort: searches.append(story.about) or K)
+    monkeypatch.setattr(circuits.Circuit, "_search", lambda self, task, *effort: searches.append(task.about) or K)
     fresh = replace(without_bos, store=SessionStore())
     for _ in range(2):
         fresh.circuit(C).greedy_subset()

@@ -1,4 +1,4 @@
-"""What the story measures, against slow and plain twins on the embedded model: one prompt at a time, through the bridge."""
+"""What the task measures, against slow and plain twins on the embedded model: one prompt at a time, through the bridge."""
 
 import numpy as np
 import pytest

@@ -17,7 +17,7 @@ from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.facts.task import FEWEST, Facts, KnowsTooLittle
 from circuit_claims.tasks.operations.causal_tracing import SCORES
 from circuit_claims.untested import Untested
-from tests.support.fact_stories import SOME, N, story
+from tests.support.fact_tasks import SOME, N, task
 from tests.support.other_architectures import load, save_as_opt, save_tiny_decoder
 
 # The logit lens.
@@ -25,7 +25,7 @@ from tests.support.other_architectures import load, save_as_opt, save_tiny_decod
 
 @pytest.mark.parametrize("bos", [False, True], ids=["no BOS", "BOS"])
 def test_the_lens_is_the_models_own_head_on_its_own_hidden_states(mini, bos):
-    facts = story(mini, bos=bos)
+    facts = task(mini, bos=bos)
     prompts = facts.prompts(N)
     read = facts._lens(prompts)
     theirs = GPT2LMHeadModel.from_pretrained(EMBEDDED["mini"]).eval()
@@ -53,7 +53,7 @@ def read_of(*first_on_top: list[bool], final: list[bool] | None = None) -> np.nd
 
 
 def test_layers_that_the_lens_tells_are_counted_from_what_it_reads(mini, monkeypatch):
-    facts = story(mini).published([OXYGEN], prepend_bos=True)
+    facts = task(mini).published([OXYGEN], prepend_bos=True)
 
     def measured(which: str, *top: bool, final: list[bool] | None = None) -> float:
         fresh = replace(facts, store=SessionStore())
@@ -77,7 +77,7 @@ def test_layers_that_the_lens_tells_are_counted_from_what_it_reads(mini, monkeyp
 
 
 def test_the_curves_are_the_means_over_prompts_with_their_intervals(mini):
-    facts = story(mini)
+    facts = task(mini)
     drawn = facts.layers_committed().take(40).drawn
     read = facts._in_chunks(("logit lens",), facts._lens, facts.prompts(40))
     assert drawn["x"] == ["embedding", "L0", "L1", "L2", "L3"]
@@ -91,7 +91,7 @@ def test_the_curves_are_the_means_over_prompts_with_their_intervals(mini):
 
 def test_engine_bridge_and_hugging_face_give_one_distribution_of_the_next_token(mini):
     """KL about 0 between backends, as S2 asks for."""
-    facts = story(mini)
+    facts = task(mini)
     theirs = GPT2LMHeadModel.from_pretrained(EMBEDDED["mini"]).eval()
     for text in [OXYGEN[0], *(prompt.text for prompt in facts.prompts(N))]:
         tokens = torch.tensor([mini.tokenizer(text).input_ids])
@@ -107,7 +107,7 @@ def test_engine_bridge_and_hugging_face_give_one_distribution_of_the_next_token(
 
 
 def test_partners_stand_in_the_same_place_with_as_many_tokens_and_another_answer(mini):
-    facts = story(mini, FactList(known=False))
+    facts = task(mini, FactList(known=False))
     asked, encode = facts.prompts(999), lambda text: mini.tokenizer(text).input_ids
     assert len(asked) == facts.limit > 100
     assert {p.relation for p in asked} == {"capital", "country", "material"}, "what mini has words for"
@@ -125,13 +125,13 @@ def test_partners_stand_in_the_same_place_with_as_many_tokens_and_another_answer
 
 def test_the_halves_share_no_subject(mini):
     halves = [
-        {p.subject for p in story(mini, FactList(half=half, known=False)).prompts(999)} for half in ("discovery", "verdict")
+        {p.subject for p in task(mini, FactList(half=half, known=False)).prompts(999)} for half in ("discovery", "verdict")
     ]
     assert halves[0] and halves[1] and not halves[0] & halves[1]
 
 
 def test_known_are_those_with_the_right_answer_on_top(mini):
-    asked, known = story(mini).prompts(999), story(mini, replace(SOME, known=True)).prompts(999)
+    asked, known = task(mini).prompts(999), task(mini, replace(SOME, known=True)).prompts(999)
     right = {
         prompt.text
         for prompt in asked
@@ -139,21 +139,21 @@ def test_known_are_those_with_the_right_answer_on_top(mini):
     }
     assert {prompt.text for prompt in known} == right
     assert 0 < len(known) < len(asked)
-    assert story(mini).answers_right().take(999).estimate == pytest.approx(len(known) / len(asked))
-    assert story(mini, replace(SOME, known=True)).answers_right().take(999).estimate == 1
+    assert task(mini).answers_right().take(999).estimate == pytest.approx(len(known) / len(asked))
+    assert task(mini, replace(SOME, known=True)).answers_right().take(999).estimate == 1
 
 
 def test_only_subjects_of_several_tokens_are_asked_where_these_are_wanted(mini):
-    texts = [prompt.subject for prompt in story(mini).on(several=True).prompts(99)]
+    texts = [prompt.subject for prompt in task(mini).on(several=True).prompts(99)]
     assert texts and all(text.startswith(("a ", "an ")) for text in texts)
 
 
 def test_a_subject_that_knows_nothing_is_told_so_and_one_that_knows_little_is_not_tested(mini, random_subject, monkeypatch):
-    facts = story(random_subject, FactList())
+    facts = task(random_subject, FactList())
     with pytest.raises(KnowsTooLittle, match=r"answers [01] right: how it recalls facts presupposes"):
         facts.trace()
     assert isinstance(KnowsTooLittle(), AssertionError), "which refutes a claim"
-    few = story(mini, FactList())
+    few = task(mini, FactList())
     right = np.zeros(few.asked().limit)
     right[: FEWEST - 1] = 1
     monkeypatch.setattr(Facts, "_right", lambda self, batch: right[list(batch.index)])
@@ -165,7 +165,7 @@ def test_a_subject_that_knows_nothing_is_told_so_and_one_that_knows_little_is_no
 
 
 def test_what_a_tokenizer_cannot_carry_is_untested(mini):
-    facts = story(mini, FactList())
+    facts = task(mini, FactList())
     with pytest.raises(Untested, match="does not know all words"):
         facts.published([EIFFEL_TOWER], prepend_bos=True)
     with pytest.raises(Untested, match="can carry 0 of the prompts about facts that the model knows of the relation maker"):
@@ -185,7 +185,7 @@ def test_gpt2_can_be_asked_many_facts_of_every_relation(gpt2_folder):
 
     tokenizer = AutoTokenizer.from_pretrained(gpt2_folder)
     subject = SimpleNamespace(tokenizer=tokenizer, name="gpt2", device="cpu")
-    asked = story(subject, FactList(known=False)).prompts(9999)
+    asked = task(subject, FactList(known=False)).prompts(9999)
     by_relation = {name: sum(prompt.relation == name for prompt in asked) for name in RELATIONS}
     assert min(by_relation.values()) >= 30 and sum(by_relation.values()) > 400
     assert len({(prompt.relation, prompt.subject) for prompt in asked}) > 120
@@ -203,19 +203,19 @@ def test_mini_written_as_an_OPT_is_traced_as_mini_is(mini, tmp_path):
     other = Subject(prepare(Settings(name=str(folder), card="mini")))
     assert type(other.transformer) is not type(mini.transformer)
     for corruption in SCORES:
-        ours, theirs = (story(s).trace(corruption=corruption).take(2) for s in (mini, other))
+        ours, theirs = (task(s).trace(corruption=corruption).take(2) for s in (mini, other))
         assert theirs.values == pytest.approx(ours.values, abs=2e-3)
         assert np.abs(ours.values).max() > 0.1
-    ours, theirs = (story(s).trace_parts(corruption="noise").take(2).values for s in (mini, other))
+    ours, theirs = (task(s).trace_parts(corruption="noise").take(2).values for s in (mini, other))
     assert theirs == pytest.approx(ours, abs=2e-3)
-    assert story(other)._lens(story(other).prompts(2)) == pytest.approx(story(mini)._lens(story(mini).prompts(2)), abs=1e-3)
+    assert task(other)._lens(task(other).prompts(2)) == pytest.approx(task(mini)._lens(task(mini).prompts(2)), abs=1e-3)
 
 
 def test_noise_on_embeddings_that_a_model_scales_is_untested(tmp_path):
     subject = load(save_tiny_decoder(tmp_path / "model", "Gemma2"), "raw")
     with pytest.raises(Untested, match="scales its embeddings"):
-        story(subject).trace(corruption="noise").take(2)
-    assert np.isfinite(story(subject).trace(corruption="interchange").take(2).values).all()
+        task(subject).trace(corruption="noise").take(2)
+    assert np.isfinite(task(subject).trace(corruption="interchange").take(2).values).all()
 
 
 # Discovery.
@@ -236,7 +236,7 @@ def test_discovery_finds_the_values_on_the_other_half_and_leaves_them_out_of_noi
 
 def test_a_city_is_in_mind_where_it_is_among_the_likeliest_tokens_and_what_presupposes_it_fails_where_it_is_not(mini):
     """Of the Eiffel Tower nothing is asked of a model that thinks of neither city."""
-    facts = story(mini)
+    facts = task(mini)
     cities = facts.published([("The capital of France is", "Paris", "London")], prepend_bos=True)
     elsewhere = facts.published(
         [("When Mary and John went to the store, John gave a drink to", "Paris", "London")], prepend_bos=True
