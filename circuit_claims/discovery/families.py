@@ -195,7 +195,7 @@ def _measured(survey: Survey, at: Callable[[str], None]) -> HeadScores:
     at(STEPS[4])
     scores = replace(scores, into_movers=survey.cells(ioi.path_sweep(to=movers, into="q")))
     at(STEPS[5])
-    return replace(scores, direct_without=survey.cells(ioi.path_sweep(without=movers)))
+    return replace(scores, direct_without=survey.cells(ioi.path_sweep_without(movers)))
 
 
 def _with_knock_outs(survey: Survey, scores: HeadScores, found: dict[str, Found]) -> dict[str, Found]:

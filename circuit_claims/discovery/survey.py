@@ -21,7 +21,7 @@ from circuit_claims.prompts.ioi import Population
 from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.induction.repeated_tokens import SEQUENCES, RepeatedTokens, Score
 from circuit_claims.tasks.ioi.task import IOI
-from circuit_claims.tasks.operations.knockouts import KnockedOut, knocked_out_differences
+from circuit_claims.tasks.operations.knockouts import KnockedOut, knocked_out_values
 from circuit_claims.tasks.task import in_order
 from circuit_claims.verdicts.expect import Budget
 
@@ -124,7 +124,7 @@ class Survey:
         size = model.n_layers * batch.tokens.numel() * model.n_heads * model.d_head * model.W_E.element_size()
         at_once = max(1, MEMORY // size)
         parts = [settings[first : first + at_once] for first in range(0, len(settings), at_once)]
-        return np.concatenate([knocked_out_differences(self.ioi, batch, part) for part in parts]).T
+        return np.concatenate([knocked_out_values(self.ioi, batch, part) for part in parts]).T
 
     def _confidence(self, measurement: Measurement) -> float:
         return 1 - (1 - VERDICT.confidence) / len(VERDICT.looks(measurement.limit))

@@ -171,7 +171,7 @@ def backups(survey: Survey, card: Card) -> Findings:
     if "backup name mover" not in card.families:
         return found
     others = card.heads("backup name mover")
-    parts = [ioi.ablate(heads, at="END").loss() for heads in ([*movers, *others], movers, others)]
+    parts = [ioi.ablate(heads, at="END").change() for heads in ([*movers, *others], movers, others)]
     together, first, second = map(survey.estimate, parts)
     return found | Findings(
         {
@@ -221,14 +221,14 @@ def mlps(survey: Survey, card: Card) -> Findings:
     ioi, values, left_out = survey.ioi, {}, {}
     if not survey.shows_the_task:
         return Findings()
-    first = survey.estimate(ioi.ablate_mlps([0]).logit_difference())
+    first = survey.estimate(ioi.ablate_mlps([0]).value())
     if first < -TENTH * survey.logit_difference:
         values["mlp0_knockout_logit_difference"] = at_least_half(first, "logits")
     else:
         why = f"without MLP 0 the answer does not turn round: {first:.3f} logits are left"
         left_out["mlp0_knockout_logit_difference"] = why
     if card.n_layers > 1:
-        later = ioi.ablate_mlps(range(1, card.n_layers)).logit_difference()
+        later = ioi.ablate_mlps(range(1, card.n_layers)).value()
         values["later_mlps_knockout_logit_difference"] = in_logits(survey, later)
     return Findings(values, left_out=left_out)
 
@@ -289,8 +289,8 @@ def _shares_through_early_heads(survey: Survey, card: Card) -> Findings:
     early = [head for name in names for head in card.heads(name)]
     values, left_out = {}, {}
     for corruption, key in keys.items():
-        through = survey.estimate(ioi.path(early, to=inhibitors, into="v", at="S2", corruption=corruption).loss())
-        whole = survey.estimate(ioi.noise(inhibitors, corruption=corruption).loss())
+        through = survey.estimate(ioi.path(early, to=inhibitors, into="v", at="S2", corruption=corruption).change())
+        whole = survey.estimate(ioi.noise(inhibitors, corruption=corruption).change())
         if whole < EFFECT * survey.logit_difference:
             left_out[key] = f"with {corruption} for them alone, S-inhibition heads lose {whole:.3f} logits: nothing to share"
         elif corruption == "random names" and through > NEXT_TO_NOTHING * whole:

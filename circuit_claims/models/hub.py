@@ -72,6 +72,7 @@ def download(hub_id: str) -> Path:
 
     Raises SubjectError where it cannot be had.
     """
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:

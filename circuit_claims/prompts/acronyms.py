@@ -7,17 +7,17 @@ theirs from a list of words that is not at hand, and keep those that the model c
 prompt is left out for what a model says. The corrupted prompt has another third word.
 """
 
-import hashlib
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from circuit_claims.prompts.batch import TokenizationError, bare_token
+from circuit_claims.prompts.source import Corruptions, number_of
 from circuit_claims.prompts.word_tokens import offsets_inside
 from circuit_claims.untested import Untested
 
@@ -100,6 +100,9 @@ class Acronyms:
     words: tuple[str, ...]
     pairs: tuple[str, ...]
 
+    corruptions: ClassVar[Corruptions] = Corruptions.only("third word")
+    roles: ClassVar[tuple[str, ...]] = LAYOUT
+
     def __str__(self) -> str:
         return f"acronyms of three words, {len(self.words)} words"
 
@@ -112,7 +115,7 @@ class Acronyms:
 
         Raises ValueError where there is no further prompt.
         """
-        random = np.random.default_rng([seed, _number(repr(self))])
+        random = np.random.default_rng([seed, number_of(repr(self))])
         by_letter = {letter: [word for word in self.words if word[0] == letter] for letter in LETTERS}
         seen: set[tuple[str, str, str]] = set()
         misses = 0
@@ -158,7 +161,3 @@ def _pieces(tokenizer: Any, text: str) -> list[str]:
     """The text of each token inside a sentence."""
     ends = [0, *(end for _, end in offsets_inside(tokenizer, text))]
     return [text[begin:end] for begin, end in pairwise(ends)]
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

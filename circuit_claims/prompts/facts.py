@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
-from circuit_claims.prompts.ioi import Half
+from circuit_claims.prompts.source import Corruptions, Half
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,9 @@ class FactList:
     half: Half | None = "verdict"
     known: bool = True
     several: bool = False
+
+    corruptions: ClassVar[Corruptions] = Corruptions.only("interchange")
+    roles: ClassVar[tuple[str, ...]] = ("first subject token", "last subject token", "END")
 
     def __str__(self) -> str:
         which = "facts that the model knows" if self.known else "facts"

@@ -6,16 +6,15 @@ each century; the corrupted prompt has YY = 01. The authors take years from 1000
 [100][1] for GPT-2's tokenizer: a prompt of that century does not pair with its corruption position by position.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from circuit_claims.prompts.batch import TokenizationError, bare_token, name_token
-from circuit_claims.prompts.ioi import Half
+from circuit_claims.prompts.source import Corruptions, Half, half_of_text, number_of
 from circuit_claims.prompts.word_tokens import all_inside
 from circuit_claims.untested import Untested
 
@@ -117,6 +116,9 @@ class Years:
     half: Half | None = "verdict"
     form: str = "lasted"
 
+    corruptions: ClassVar[Corruptions] = Corruptions.only("01")
+    roles: ClassVar[tuple[str, ...]] = ("YY", "END")
+
     def __str__(self) -> str:
         which = "the published nouns" if self.nouns == NOUNS else "nouns of mini's training text"
         spans = "year spans" + ("" if self.form == "lasted" else " ('started ... and ended ...')")
@@ -131,7 +133,7 @@ class Years:
 
         Raises ValueError where there is no further pair.
         """
-        random = np.random.default_rng([seed, _number(repr(self))])
+        random = np.random.default_rng([seed, number_of(repr(self))])
         pairs = len(self.nouns) * len(self.years)
         for pair in random.permutation(pairs):
             noun, year = self.nouns[pair // len(self.years)], self.years[pair % len(self.years)]
@@ -142,7 +144,7 @@ class Years:
 
 def half_of(noun: str, year: int) -> Half:
     """Which half a noun with a year belongs to: the same on every machine and in every run."""
-    return "verdict" if _number(f"{noun}|{year}") % 2 else "discovery"
+    return half_of_text(f"{noun}|{year}")
 
 
 def years_for(tokenizer: Any) -> Years:
@@ -197,7 +199,3 @@ def _is_one_token(tokenizer: Any, word: str) -> bool:
     except TokenizationError:
         return False
     return True
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

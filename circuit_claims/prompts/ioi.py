@@ -4,14 +4,15 @@ Sources: Wang et al. 2022, section 2 and appendix E (p_IOI, p_ABC), section 4.4 
 the TransformerLens and ARENA notebooks.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
 
+from circuit_claims.prompts.roles import SWEPT_ROLES
+from circuit_claims.prompts.source import Corruptions, Half, half_of_text, number_of
 from circuit_claims.prompts.templates import EXTRA_SENTENCES, NEUTRAL_PREFIXES, ORDERS, TEMPLATES, frame_text
 from circuit_claims.prompts.words import NAMES, OBJECTS, PLACES
 
@@ -23,9 +24,6 @@ ROLES: tuple[str, ...] = ("IO", "S1", "S1+1", "S2", "END")
 #: position); the additions add a sentence.
 CORRUPTIONS: tuple[str, ...] = ("name swap", "ABC", "S2 to IO", "random names", "S1-IO flip", "random names, S1-IO flip")
 ADDITIONS: tuple[str, ...] = ("extra S", "extra IO", "neutral prefix", "distractor name")
-
-#: The two halves of the name pairs: values for our own models' cards are found on one, and claims are judged on the other.
-Half = Literal["discovery", "verdict"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +122,9 @@ class Population:
     names: tuple[str, ...] = NAMES
     half: Half | None = "verdict"
 
+    corruptions: ClassVar[Corruptions] = Corruptions(CORRUPTIONS, denoising="name swap", noising="ABC", attribution="S2 to IO")
+    roles: ClassVar[tuple[str, ...]] = SWEPT_ROLES
+
     def __str__(self) -> str:
         numbers = (
             "all templates" if len(self.templates) == len(TEMPLATES) else f"templates {', '.join(map(str, self.templates))}"
@@ -138,13 +139,17 @@ class Population:
         """All (template, order) pairs of the population."""
         return [(template, order) for template in self.templates for order in self.orders]
 
+    def of_the_form_of(self, prompt: Prompt) -> "Population":
+        """The prompts of a prompt's template, order and prefix, in both halves: what a mean ablation averages over."""
+        return replace(self, templates=(prompt.template,), orders=(prompt.order,), prefix=prompt.prefix, half=None)
+
     def stream(self, seed: int) -> Iterator[Prompt]:
         """Prompts without end, by seed, none twice; frames take turns, so that every template is equally represented.
 
         Raises ValueError where the names give no pair, or the population holds no further prompt.
         """
         # Each stream has its own generator: whoever reseeds Python's or NumPy's global one cannot make prompts alike.
-        random = np.random.default_rng([seed, _number(repr(self))])
+        random = np.random.default_rng([seed, number_of(repr(self))])
         pairs = _pairs(self.names, self.half)
         if not pairs or len(self.names) < 5:
             raise ValueError(f"{len(self.names)} names are too few to draw IOI prompts from: give at least 8")
@@ -192,11 +197,7 @@ def _pairs(names: tuple[str, ...], half: Half | None) -> tuple[tuple[str, str], 
 
 def half_of(a: str, b: str) -> Half:
     """Which half an unordered pair of names belongs to: the same on every machine and in every run."""
-    return "verdict" if _number("|".join(sorted((a, b)))) % 2 else "discovery"
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return half_of_text("|".join(sorted((a, b))))
 
 
 def _fill(form: str, cast: dict[str, str], place: str, thing: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:

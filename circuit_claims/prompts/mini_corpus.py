@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from circuit_claims.prompts import mini_words as words
-from circuit_claims.prompts.ioi import Half, half_of
+from circuit_claims.prompts.ioi import half_of
+from circuit_claims.prompts.source import Half
 from circuit_claims.prompts.templates import ORDERS, TEMPLATES, TWO_SENTENCE_TEMPLATES, frame_text
 from circuit_claims.prompts.words import NAMES, OBJECTS, PLACES
 

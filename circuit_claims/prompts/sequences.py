@@ -8,11 +8,12 @@ alone that GPT-2 answers with confidence, which no prompt here was chosen by.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from circuit_claims.prompts.ioi import Half, half_of
+from circuit_claims.prompts.ioi import half_of
+from circuit_claims.prompts.source import Corruptions, Half
 
 NUMERALS: tuple[str, ...] = tuple(map(str, range(1, 102)))
 NUMBER_WORDS: tuple[str, ...] = tuple("one two three four five six seven eight nine ten eleven twelve".split())
@@ -117,8 +118,14 @@ class Counting:
     half: Half | None = "verdict"
     sentences: tuple[int, ...] = tuple(range(len(SENTENCES)))
 
+    corruptions: ClassVar[Corruptions] = Corruptions.only("random numerals")
+    roles: ClassVar[tuple[str, ...]] = ("END",)
     #: The numerals that may stand in a prompt.
-    HIGHEST = 12
+    HIGHEST: ClassVar[int] = 12
+
+    def of_the_form_of(self, prompt: CountingPrompt) -> "Counting":
+        """The prompts of a prompt's sentence, in both halves: what a mean ablation averages over."""
+        return replace(self, sentences=(prompt.sentence,), half=None)
 
     def about(self, under: str, usual_names: Sequence[str]) -> str:
         """Which prompts these are, in words."""

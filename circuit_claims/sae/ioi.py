@@ -21,7 +21,8 @@ from circuit_claims.prompts.batch import Batch
 from circuit_claims.sae.card_rows import published, rows_of
 from circuit_claims.sae.loaded import Change, LoadedSae
 from circuit_claims.tasks.ioi.task import IOI
-from circuit_claims.tasks.task import as_array, in_order
+from circuit_claims.tasks.metric import as_array
+from circuit_claims.tasks.task import in_order
 from circuit_claims.untested import Untested
 
 #: The card's table of them: a row a feature, `mini-sae: 17`, with what of its activation the subject explains.
@@ -66,30 +67,32 @@ class SaeIOI:
 
     # Noising
 
-    def loss(self, features: Sequence[int], what: str, *, corruption: str = "ABC") -> Measurement:
-        """What the logit difference loses where these features have their activations from the corrupted prompt, in logits."""
+    def change(self, features: Sequence[int], what: str, *, corruption: str = "ABC") -> Measurement:
+        """What is lost of the metric where these features have their activations from the corrupted prompt."""
         quantity = f"loss by noising {what} at {self.at}"
-        return self._said(self.ioi.pairs(quantity, corruption, "logits", self._losses([list(features)], corruption)))
+        return self._said(
+            self.ioi.pairs(quantity, corruption, self.ioi.metric.unit, self._losses([list(features)], corruption))
+        )
 
-    def loss_of_others(self, features: Sequence[int], *, corruption: str = "ABC") -> Measurement:
+    def change_of_others(self, features: Sequence[int], *, corruption: str = "ABC") -> Measurement:
         """The same for as many other features that fire at the same place: the mean over random sets of them."""
         sets = self._other_sets(features)
         quantity = f"loss by noising as many other features at {self.at} ({RANDOM_SETS} random sets)"
-        return self._said(self.ioi.pairs(quantity, corruption, "logits", self._losses(sets, corruption)))
+        return self._said(self.ioi.pairs(quantity, corruption, self.ioi.metric.unit, self._losses(sets, corruption)))
 
     def share_of_heads(
         self, features: Sequence[int], what: str, heads: Sequence[Head], *, corruption: str = "ABC"
     ) -> Measurement:
         """What noising features loses as a share of what noising heads at the same position loses."""
-        whole = self.ioi.noise(heads, at=self.at, corruption=corruption).loss()
+        whole = self.ioi.noise(heads, at=self.at, corruption=corruption).change()
         quantity = f"what {what} lose, noised at {self.at} ({corruption}), of what the heads lose"
-        return self.loss(features, what, corruption=corruption).share_of(whole, quantity, LOST)
+        return self.change(features, what, corruption=corruption).share_of(whole, quantity, LOST)
 
     def others_share(self, features: Sequence[int], what: str, *, corruption: str = "ABC") -> Measurement:
         """What noising as many other features loses as a share of what noising these loses."""
         quantity = f"what as many other features lose, noised at {self.at} ({corruption}), of what {what} lose"
-        whole = self.loss(features, what, corruption=corruption).presupposing(self.ioi.whole())
-        return self.loss_of_others(features, corruption=corruption).share_of(whole, quantity, f"share of what {what} lose")
+        whole = self.change(features, what, corruption=corruption).presupposing(self.ioi.baseline())
+        return self.change_of_others(features, corruption=corruption).share_of(whole, quantity, f"share of what {what} lose")
 
     def _losses(self, sets: Sequence[Sequence[int]], corruption: str):
         """A measure of pairs: the mean loss over sets of features."""
@@ -98,7 +101,7 @@ class SaeIOI:
             others = self._features(corrupted)
             changes = [_taken_from(others, features) for features in sets]
             resid = self.sae.changed_at(clean.tokens, clean.at(self.at), changes)
-            return (self.ioi.logit_difference_of(clean) - self.ioi.difference(resid, clean)).mean(0)
+            return (self.ioi.value_of(clean) - self.ioi.value_from(resid, clean)).mean(0)
 
         return measure
 

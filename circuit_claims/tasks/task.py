@@ -4,10 +4,10 @@ A task knows its subject and its prompts. It measures them batch by batch, in ch
 that a verdict that asks for more prompts, and a claim that asks for the same numbers, pay only for what is new.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, ClassVar, Self
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -20,42 +20,11 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples, Shown
 from circuit_claims.measure.store import SessionStore
-from circuit_claims.prompts.batch import Batch, TokenizationError, make_batches
-from circuit_claims.prompts.ioi import CORRUPTIONS, Prompt
-from circuit_claims.prompts.source import PromptSource
+from circuit_claims.prompts.batch import Batch, make_batches
+from circuit_claims.prompts.ioi import Prompt
+from circuit_claims.prompts.source import FixedPrompt, PromptSource
 from circuit_claims.subjects.subject import Subject
-from circuit_claims.untested import Untested
-
-
-@dataclass(frozen=True)
-class FixedPrompt:
-    """A prompt as somebody published it, with the two answers compared.
-
-    corrupted: the texts that it was published with as corruptions of it, by what the corruption is called (see `CORRUPTIONS`).
-    """
-
-    text: str
-    answers: tuple[str, str]
-    spans: tuple[tuple[str, int, int], ...] = ()
-    corrupted: tuple[tuple[str, str], ...] = ()
-
-    def __str__(self) -> str:
-        return self.text
-
-    def changed(self, change: str) -> "FixedPrompt":
-        """This prompt as it was published corrupted; the answers stay those of the clean one.
-
-        Raises ValueError where no such corruption of it was published.
-        """
-        texts = dict(self.corrupted)
-        if change not in texts:
-            raise ValueError(f"no corruption {change!r} of {self.text!r} was published: use drawn prompts")
-        return FixedPrompt(texts[change], self.answers)
-
-    @property
-    def cluster(self) -> frozenset[str]:
-        """What is one observation: of two prompts that are each other's corruption, the two together."""
-        return frozenset({self.text, *dict(self.corrupted).values()})
+from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, Metric
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,7 +32,8 @@ class Task:
     """Prompts on one subject, and how they are measured.
 
     population: which prompts; change: what is done to each of them ("" for nothing); fixed: published prompts in place of drawn
-    ones; chunk: how many prompts are measured at a time; store: what has been measured, shared by all variants of the task.
+    ones; chunk: how many prompts are measured at a time; store: what has been measured, shared by all variants of the task;
+    other_metric: what the model is judged by in place of the task's own metric.
     """
 
     subject: Subject
@@ -74,15 +44,31 @@ class Task:
     change: str = ""
     fixed: tuple[FixedPrompt, ...] = ()
     store: SessionStore = field(default_factory=SessionStore, repr=False)
+    other_metric: Metric | None = None
 
     def __repr__(self) -> str:
         """Short: hypothesis prints a claim's arguments with a counterexample."""
         return f"{type(self).__name__} on {self.subject.name}: {self.about}"
 
-    #: What pairs with a clean prompt position by position.
-    corruptions: ClassVar[tuple[str, ...]] = CORRUPTIONS
-    #: What a prompt shows where the task's whole is above zero on it.
-    done: ClassVar[str] = "the right answer is ahead"
+    #: The card's families of this task begin with these words; none for a task whose families have no chapter of their own.
+    family: ClassVar[str] = ""
+
+    @cached_property
+    def metric(self) -> Metric:
+        """What the model is judged by: the task's own metric, unless another was given (see `judged_by`)."""
+        return self.other_metric or self.own_metric()
+
+    def own_metric(self) -> Metric:
+        """The metric that the task is published with."""
+        return LOGIT_DIFFERENCE
+
+    def judged_by(self, metric: Metric) -> Self:
+        """The same task, judged by another metric."""
+        return replace(self, other_metric=metric)
+
+    def corruption(self, given: str | None, use: Literal["denoising", "noising", "attribution"]) -> str:
+        """The corruption that was asked for, or the population's own for this use."""
+        return given or getattr(self.population.corruptions, use)
 
     @property
     def about(self) -> str:
@@ -95,47 +81,6 @@ class Task:
     def limit(self) -> int | None:
         """How many prompts there are, where they are finitely many."""
         return len(self.fixed) or None
-
-    def published(
-        self,
-        prompts: Sequence[tuple[str, str, str]],
-        *,
-        prepend_bos: bool,
-        corrupted: Mapping[str, Sequence[tuple[str, str, str]]] | None = None,
-    ) -> Self:
-        """Exactly these prompts, each (text, IO, S), with or without BOS as they were published: no sampling.
-
-        corrupted: what they were published with to patch between, by the name of the corruption: for each prompt the corrupted
-        one, with the answers of the clean one.
-
-        Raises Untested where a name in them is not one token for the subject's tokenizer, or a corrupted prompt has not as many
-        tokens as its clean one, and ValueError where its answers are not the clean one's.
-        """
-        partners: list[list[tuple[str, str]]] = [[] for _ in prompts]
-        for name, others in (corrupted or {}).items():
-            for of, (_, *answers), (text, *kept) in zip(partners, prompts, others, strict=True):
-                if answers != kept:
-                    raise ValueError(
-                        f"{text!r} is compared at other answers than its clean prompt: patching keeps the clean ones"
-                    )
-                of.append((name, text))
-        fixed = tuple(
-            FixedPrompt(text, (io, s), corrupted=tuple(of)) for (text, io, s), of in zip(prompts, partners, strict=True)
-        )
-        try:
-            lists = [fixed, *([prompt.changed(name) for prompt in fixed] for name in corrupted or {})]
-            batches = [make_batches(self.subject.tokenizer, each, prepend_bos=prepend_bos) for each in lists]
-        except TokenizationError as error:
-            raise Untested(f"these prompts cannot be put to {self.subject.name}: {error}") from error
-        lengths = [{i: batch.tokens.shape[1] for batch in of for i in batch.index} for of in batches]
-        for others, of in zip(lists, lengths, strict=True):
-            for i, clean in enumerate(fixed):
-                if of[i] != lengths[0][i]:
-                    raise Untested(
-                        f"{clean.text!r} and its corruption {others[i].text!r} are {lengths[0][i]} and {of[i]} tokens for this "
-                        "tokenizer: they must be equally many to be paired position by position"
-                    )
-        return replace(self, fixed=fixed, prepend_bos=prepend_bos)
 
     # Prompts
 
@@ -188,20 +133,29 @@ class Task:
         name = quantity + (f" with {with_article(self.change)}" if self.change else "")
         return self.measurement((quantity, *key), lambda prompts: in_order(self.batches(prompts), measure), name, unit)
 
-    def whole(self, corruption: str = "") -> Measurement:
-        """What shares are taken of: the logit difference, or with a corruption, clean minus corrupted logit difference.
+    def baseline(self, corruption: str = "") -> Measurement:
+        """What shares are taken of: the metric of the untouched model, or with a corruption, clean minus corrupted metric.
 
-        Both say of every prompt whether there is something to share; what a corruption costs presupposes the logit difference.
+        Both say of every prompt whether there is something to share; what a corruption costs presupposes the competence.
         """
+        metric = self.metric
         if not corruption:
-            return self.samples("logit difference", "logits", self.logit_difference_of).showing(Shown(self.done))
+            return self.measured_by(metric).showing(Shown(metric.shows))
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
-            before = self.difference(self.subject.run(corrupted.tokens).resid[-1][:, -1], clean)
-            return self.logit_difference_of(clean) - before
+            before = self.value_from(self.subject.run(corrupted.tokens).resid[-1][:, -1], clean)
+            return self.value_of(clean) - before
 
-        cost = self.pairs("clean minus corrupted logit difference", corruption, "logits", measure)
-        return cost.showing(self.costs(corruption)).presupposing(self.whole())
+        cost = self.pairs(f"clean minus corrupted {metric.name}", corruption, metric.unit, measure)
+        return cost.showing(self.costs(corruption)).presupposing(self.competence())
+
+    def competence(self) -> Measurement:
+        """What a claim that takes the task apart presupposes: above zero where the model does the task."""
+        return self.baseline()
+
+    def measured_by(self, metric: Metric) -> Measurement:
+        """A metric of the untouched model: the task's own, or another beside it."""
+        return self.samples(metric.name, metric.unit, lambda batch: self._value(metric, batch))
 
     def costs(self, corruption: str) -> Shown:
         """What a prompt shows where a corruption makes a difference to it."""
@@ -248,7 +202,7 @@ class Task:
     ) -> Measurement:
         """A sweep over each prompt and its corruption: `measure` gives the cells' numerators and the common denominator.
 
-        of_clean: the denominator is the clean logit difference; else it is clean minus corrupted.
+        of_clean: the denominator is the clean metric; else it is clean minus corrupted.
         """
 
         def packed(clean: Batch, corrupted: Batch) -> np.ndarray:
@@ -260,11 +214,27 @@ class Task:
         swept = self._swept((quantity, corruption), self._paired(corruption, packed), unit, weighted=True, labels=labels)
         return self.as_shares(swept, "" if of_clean else corruption)
 
+    def change_grid(
+        self,
+        quantity: str,
+        corruption: str,
+        measure: Callable[[Batch, Batch], Float[np.ndarray, "prompt cell"]],
+        *,
+        columns: Sequence[str],
+        column_axis: str,
+        marks: Sequence[tuple[int, int]] = (),
+    ) -> Measurement:
+        """A sweep over each prompt and its corruption of what every cell costs, in the metric's unit: clean minus patched."""
+        labels = {"quantity": f"{quantity} ({corruption}){self.under}", "column_labels": columns}
+        labels |= {"column_axis": column_axis, "marks": marks}
+        key, chunk = (quantity, corruption), self._paired(corruption, measure)
+        return self._swept(key, chunk, self.metric.unit, weighted=False, labels=labels).presupposing(self.competence())
+
     def as_shares(self, swept: Measurement, corruption: str) -> Measurement:
-        """A sweep whose denominators are those of `whole(corruption)`: what that presupposes, its cells do."""
-        shown = self.costs(corruption) if corruption else Shown(self.done)
+        """A sweep whose denominators are those of `baseline(corruption)`: what that presupposes, its cells do."""
+        shown = self.costs(corruption) if corruption else Shown(self.metric.shows)
         marked = replace(swept, take=lambda n: replace(swept.take(n), whole_shown=shown))
-        return replace(marked.presupposing(self.whole()), whole=self.whole(corruption))
+        return replace(marked.presupposing(self.competence()), whole=self.baseline(corruption))
 
     def _swept(
         self,
@@ -297,24 +267,25 @@ class Task:
 
     # Steps that measures share
 
-    def logit_difference_of(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
-        """logit(IO) − logit(S) at END, in logits."""
-        logits = self.subject.last_logits(batch.tokens).gather(1, batch.answers)
-        return as_array(logits[:, 0] - logits[:, 1])
+    def value_of(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
+        """The metric of the untouched model."""
+        return self._value(self.metric, batch)
 
-    def difference(self, resid: Float[Tensor, "*n prompt d_model"], batch: Batch) -> Float[np.ndarray, "*n prompt"]:
-        """logit(IO) − logit(S) from a final residual stream at END."""
-        logits = self.subject.transformer.answer_logits(resid, batch.answers)
-        return as_array(logits[..., 0] - logits[..., 1])
+    def _value(self, metric: Metric, batch: Batch) -> Float[np.ndarray, " prompt"]:
+        return metric.of_last_logits(self.subject.last_logits(batch.tokens), batch)
+
+    def value_from(self, streams: Float[Tensor, "*n prompt d_model"], batch: Batch) -> Float[np.ndarray, "*n prompt"]:
+        """The metric from final residual streams at END."""
+        return self.metric.of_streams(self.subject.transformer, streams, batch)
 
     def recovered(
         self, clean: Batch, corrupted: Batch, interventions: Sequence[Sequence[Edit]]
     ) -> tuple[Float[np.ndarray, "prompt intervention"], Float[np.ndarray, " prompt"]]:
         """Patched minus corrupted for every intervention on the corrupted run, and clean minus corrupted."""
         run, start = self.subject.run(corrupted.tokens), first_difference(clean.tokens, corrupted.tokens)
-        base = self.difference(run.resid[-1][:, -1], clean)
-        patched = self.difference(self.subject.transformer.intervene(run, interventions, start=start), clean)
-        return (patched - base).T, self.logit_difference_of(clean) - base
+        base = self.value_from(run.resid[-1][:, -1], clean)
+        patched = self.value_from(self.subject.transformer.intervene(run, interventions, start=start), clean)
+        return (patched - base).T, self.value_of(clean) - base
 
     def head_outputs_at(self, batch: Batch, positions: Int[Tensor, "prompt k"]) -> list[Float[Tensor, "prompt k head d_head"]]:
         """Every layer's head outputs z at some positions."""
@@ -327,6 +298,27 @@ class Task:
         return model.attention(head.layer, run.resid[head.layer]).pattern[_rows(batch), head.head, batch.at(role)[:, 0]]
 
     @property
+    def marks(self) -> list[tuple[int, int]]:
+        """The heads that the card names for this task: outlined in the report's heatmaps."""
+        card = self.subject.card
+        if not self.family:
+            return [tuple(head) for head in card.named_heads]
+        families = (family for family in card.families.values() if family.name.startswith(self.family))
+        return sorted({tuple(head) for family in families for head in family.heads})
+
+    @property
+    def all_heads(self) -> list[Head]:
+        """Every head of the model, layer by layer, as a sweep visits them."""
+        model = self.subject.transformer
+        return [Head(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+
+    @property
+    def heads_axis(self) -> dict[str, Any]:
+        """How a grid of heads is labelled in the report."""
+        columns = [f"H{head}" for head in range(self.subject.transformer.n_heads)]
+        return {"columns": columns, "column_axis": "head", "marks": self.marks}
+
+    @property
     def under(self) -> str:
         """The change that the prompts are under, as it ends a sentence."""
         return f", with {with_article(self.change)}" if self.change else ""
@@ -334,11 +326,12 @@ class Task:
     def _paired(
         self, corruption: str, measure: Callable[[Batch, Batch], np.ndarray]
     ) -> Callable[[Sequence[Prompt]], np.ndarray]:
-        if corruption not in self.corruptions:
-            raise ValueError(f"unknown corruption {corruption!r}: use one of {', '.join(self.corruptions)}")
+        there = self.population.corruptions.names
+        if corruption not in there:
+            raise ValueError(f"unknown corruption {corruption!r}: use one of {', '.join(there)}")
         if any(corruption not in dict(prompt.corrupted) for prompt in self.fixed):
             raise ValueError(f"these published prompts have no corruption {corruption!r} of their own: patch on drawn prompts")
-        if self.change in self.corruptions:
+        if self.change in there:
             raise ValueError(f"the prompts are already changed by {self.change!r}: name the corruption in the patch instead")
 
         def chunk(prompts: Sequence[Prompt]) -> np.ndarray:
@@ -357,7 +350,7 @@ class Task:
         parts = []
         for first in range(0, len(prompts), self.chunk):
             last = min(len(prompts), first + self.chunk)
-            place = ("values", key, self.change, self.population, self.prepend_bos, self.fixed, first, last)
+            place = ("values", key, self.metric, self.change, self.population, self.prepend_bos, self.fixed, first, last)
             with torch.inference_mode():
                 parts.append(self.store.get(place, partial(chunk, prompts[first:last])))
         return np.concatenate(parts)
@@ -373,11 +366,6 @@ def in_order(batches: Sequence[Batch], measure: Callable[[Batch], np.ndarray]) -
     index = np.concatenate([batch.index for batch in batches])
     values = np.concatenate([measure(batch) for batch in batches])
     return values[np.argsort(index)]
-
-
-def as_array(tensor: Tensor) -> np.ndarray:
-    """A tensor as float64 on the host, where statistics are done."""
-    return tensor.detach().double().cpu().numpy()
 
 
 def with_article(change: str) -> str:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.section("1.3")
 def test_logit_difference_without_the_strongest_name_mover(ioi, card, expect):
     """On the eight demo prompts, zeroing the strongest name mover at END leaves the published logit difference."""
     expected, head = card["demo_ablated_logit_difference"], card.heads("strongest name mover")
-    expect(ioi.published(DEMO, prepend_bos=True).direct_attribution(without=head).logit_difference()).near(expected)
+    expect(ioi.published(DEMO, prepend_bos=True).direct_attribution(without=head).value()).near(expected)
 
 
 def test_logit_difference_that_direct_attribution_would_leave(ioi, card, expect):

@@ -86,7 +86,7 @@ def test_the_heads_at_YY_that_reach_the_values_at_END_are_the_published_ones(yea
 def test_the_circuit_keeps_the_published_share(years, card, expect):
     """The END heads and the last MLPs, with all else from the 01 prompt, keep the published share of the preference."""
     circuit = years.end_circuit(card.heads("greater than END"), late_mlps(card))
-    expect(circuit.share()).near(card["greater_than_circuit_share"])
+    expect(circuit.remaining()).near(card["greater_than_circuit_share"])
 
 
 def test_corrupting_the_circuit_alone_leaves_what_is_published(years, card, expect):
@@ -105,7 +105,7 @@ def test_the_circuit_does_the_same_where_the_span_is_worded_otherwise(years, car
     """On 'The war started in the year 1732 and ended in the year 17', the circuit keeps the published share."""
     expected = card["greater_than_circuit_share_started"]
     other = years.worded("started", century=17)
-    expect(other.end_circuit(card.heads("greater than END"), late_mlps(card)).share()).near(expected)
+    expect(other.end_circuit(card.heads("greater than END"), late_mlps(card)).remaining()).near(expected)
 
 
 @pytest.mark.each_row("greater_than_direct_effects")

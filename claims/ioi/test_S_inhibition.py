@@ -33,7 +33,7 @@ def test_the_paths_into_the_name_movers_queries_start_at_the_S_inhibition_heads(
 def test_S_inhibition_turns_the_name_movers_to_IO(ioi, card, expect):
     """Path patching (ABC) the S-inhibition heads together into the name movers' queries loses logit difference."""
     path = ioi.path(card.heads("S-inhibition"), to=card.heads("name mover"), into="q")
-    expect(path.share_lost(), "Wang et al. 2022, section 3.2", because="more than next to nothing, a twentieth").above(0.05)
+    expect(path.share(), "Wang et al. 2022, section 3.2", because="more than next to nothing, a twentieth").above(0.05)
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -72,8 +72,10 @@ def early_heads(card):
 def share_through_early_heads(ioi, card, corruption):
     """What their path into S-inhibition's values at S2 loses, over what the S-inhibition heads' own outputs lose."""
     movers = card.heads("S-inhibition")
-    path = ioi.path(early_heads(card), to=movers, into="v", at="S2", corruption=corruption).loss()
-    return path.share_of(ioi.noise(movers, corruption=corruption).loss(), f"share of the effect of S-inhibition ({corruption})")
+    path = ioi.path(early_heads(card), to=movers, into="v", at="S2", corruption=corruption).change()
+    return path.share_of(
+        ioi.noise(movers, corruption=corruption).change(), f"share of the effect of S-inhibition ({corruption})"
+    )
 
 
 def test_the_position_signal_comes_from_induction_and_duplicate_token_heads(ioi, card, expect):

@@ -19,7 +19,7 @@ def test_without_its_name_movers_the_model_loses_little(ioi, card, expect):
 def test_each_backup_has_a_direct_effect_once_the_name_movers_are_gone(ioi, card, expect, head):
     """With the name movers knocked out, path patching {head} to the logits changes the logit difference by more than 2 %."""
     expected = card["backup_effect"]
-    sweep = ioi.path_sweep(without=card.heads("name mover"))
+    sweep = ioi.path_sweep_without(card.heads("name mover"))
     expect(sweep.of(size_at_head(head), f"size of the direct effect of {head} without the name movers", "share")).above(
         expected
     )

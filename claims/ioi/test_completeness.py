@@ -27,14 +27,14 @@ def nodes_of(card, name, circuit="full"):
 def test_circuit_without_a_class(ioi, card, expect, knocked_out):
     """The circuit without its {knocked_out} nodes has the published logit difference, F(C \\ G)."""
     expected = card.table("completeness")[knocked_out, "circuit"]
-    expect(ioi.circuit(card.nodes()).without(nodes_of(card, knocked_out)).logit_difference()).near(expected)
+    expect(ioi.circuit(card.nodes()).without(nodes_of(card, knocked_out)).value()).near(expected)
 
 
 @pytest.mark.parametrize("knocked_out", CLASSES)
 def test_model_without_a_class(ioi, card, expect, knocked_out):
     """The model without its {knocked_out} nodes has the published logit difference, F(M \\ G)."""
     expected = card.table("completeness")[knocked_out, "model"]
-    expect(ioi.without(nodes_of(card, knocked_out)).logit_difference()).near(expected)
+    expect(ioi.without(nodes_of(card, knocked_out)).value()).near(expected)
 
 
 @pytest.mark.parametrize("knocked_out", NAIVE)
@@ -42,14 +42,14 @@ def test_naive_circuit_without_a_class(ioi, card, expect, knocked_out):
     """The naive circuit without its {knocked_out} nodes has the published logit difference."""
     expected = card.table("naive_completeness")[knocked_out, "circuit"]
     naive = ioi.circuit(card.nodes("naive"), called="the naive circuit")
-    expect(naive.without(nodes_of(card, knocked_out, "naive")).logit_difference()).near(expected)
+    expect(naive.without(nodes_of(card, knocked_out, "naive")).value()).near(expected)
 
 
 @pytest.mark.parametrize("knocked_out", NAIVE)
 def test_model_without_a_class_of_the_naive_circuit(ioi, card, expect, knocked_out):
     """The model without the naive circuit's {knocked_out} nodes has the published logit difference."""
     expected = card.table("naive_completeness")[knocked_out, "model"]
-    expect(ioi.without(nodes_of(card, knocked_out, "naive")).logit_difference()).near(expected)
+    expect(ioi.without(nodes_of(card, knocked_out, "naive")).value()).near(expected)
 
 
 def test_the_naive_circuit_is_incomplete(ioi, card, expect):

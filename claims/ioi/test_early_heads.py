@@ -30,10 +30,10 @@ def test_induction_and_duplicate_token_heads_speak_to_S_inhibition(ioi, card, ex
     """Path patching (ABC) duplicate-token and induction heads into the S-inhibition heads' values at S2 loses something."""
     senders = (*card.heads("duplicate token"), *card.heads("induction"))
     path = ioi.path(senders, to=card.heads("S-inhibition"), into="v", at="S2")
-    expect(path.share_lost(), SECTION, because="more than next to nothing, a twentieth").above(0.05)
+    expect(path.share(), SECTION, because="more than next to nothing, a twentieth").above(0.05)
 
 
 def test_previous_token_heads_speak_to_induction_heads(ioi, card, expect):
     """Path patching (ABC) the previous-token heads into the induction heads' keys at S1+1 loses something."""
     path = ioi.path(card.heads("previous token"), to=card.heads("induction"), into="k", at="S1+1")
-    expect(path.share_lost(), SECTION).above(0)
+    expect(path.share(), SECTION).above(0)

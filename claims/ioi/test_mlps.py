@@ -7,10 +7,10 @@ pytestmark = pytest.mark.section("3.6")
 
 def test_without_the_first_MLP_the_answer_turns_round(ioi, card, expect):
     """Knocking out MLP 0 (mean ablation, all positions) makes the mean logit difference negative."""
-    expect(ioi.ablate_mlps([0]).logit_difference()).below(card["mlp0_knockout_logit_difference"])
+    expect(ioi.ablate_mlps([0]).value()).below(card["mlp0_knockout_logit_difference"])
 
 
 def test_logit_difference_without_the_later_MLPs(ioi, card, expect):
     """With all MLPs but the first knocked out (mean ablation), the mean logit difference is the published one."""
     expected = card["later_mlps_knockout_logit_difference"]
-    expect(ioi.ablate_mlps(range(1, card.n_layers)).logit_difference()).near(expected)
+    expect(ioi.ablate_mlps(range(1, card.n_layers)).value()).near(expected)

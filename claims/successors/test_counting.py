@@ -14,7 +14,7 @@ def circuit(counting, card, name):
     mlps = card.table("sequence circuit mlps")
     kept = [int(layer) for layer in mlps.columns if mlps[name, layer].value]
     heads = {head for head, _ in card.nodes()} if name == "IOI circuit" else card.heads(name)
-    return counting.kept(heads, kept, f"the {name}")
+    return counting.circuit([(head, None) for head in heads], mlps=kept, called=f"the {name}")
 
 
 @pytest.mark.parametrize("name", ["numerals circuit", "number words circuit"])

@@ -77,11 +77,3 @@ def test_the_successor_head_writes_the_next_day_and_no_other_head_does(successor
     head = card.heads("successor")[0]
     expect(successors.days_right(head)).near(card["days right"])
     expect(successors.most_days_right(but=[head])).below(card["days right of any other head"].value + 0.5)
-
-
-def circuit(counting, card, name):
-    """One of the circuits of sequences, with its MLPs."""
-    mlps = card.table("sequence circuit mlps")
-    kept = [int(layer) for layer in mlps.columns if mlps[name, layer].value]
-    heads = {head for head, _ in card.nodes()} if name == "IOI circuit" else card.heads(name)
-    return counting.kept(heads, kept, f"the {name}")

@@ -129,7 +129,7 @@ def measurements(subject):
     yield "recovery by heads", ioi.head_sweep()
     yield "recovery by the stream", ioi.residual_sweep()
     yield "paths to the logits", ioi.path_sweep()
-    yield "paths without heads", ioi.path_sweep(without=movers[:2])
+    yield "paths without heads", ioi.path_sweep_without(movers[:2])
     yield "paths to queries", ioi.path_sweep(to=movers, into="q")
     yield "paths to keys", ioi.path_sweep(to=movers, into="k", at="IO")
     yield "paths to values", ioi.path_sweep(to=movers, into="v", at="IO")
@@ -137,10 +137,10 @@ def measurements(subject):
     yield "writing along names", ioi.writing_along_names(movers[0])
     yield "moments of attention and projection", ioi.attention_projection_correlation(movers[0])
     yield "signals", ioi.signals(inhibitors)
-    yield "circuit", ioi.circuit(subject.card.nodes()).logit_difference()
-    yield "MLP knocked out", ioi.ablate_mlps([1]).logit_difference()
+    yield "circuit", ioi.circuit(subject.card.nodes()).value()
+    yield "MLP knocked out", ioi.ablate_mlps([1]).value()
     for by in ABLATIONS:
-        yield f"heads knocked out by {by}", ioi.ablate(movers, by=by, at="END").logit_difference()
+        yield f"heads knocked out by {by}", ioi.ablate(movers, by=by, at="END").value()
     yield "induction", RepeatedTokens(subject=subject, seed=0, prepend_bos=False).attention_scores("induction")
 
 

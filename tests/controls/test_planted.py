@@ -174,9 +174,7 @@ def test_negatives_look_for_what_is_about_to_be_said_and_backups_away_from_it(io
     assert mean(ioi.attention_difference(list(NEGATIVE), to="IO", over="S1")) > 0.1
     awake = [Head(10, 10), Head(10, 6), Head(10, 1)]
     assert mean(ioi.attention_difference([Head(11, 2)], to="S1", over="IO")) > 0.05
-    assert mean(ioi.ablate(list(NAME_MOVERS), at="END").logit_difference()) > mean(
-        ioi.ablate([*NAME_MOVERS, *awake], at="END").logit_difference()
-    )
+    assert mean(ioi.ablate(list(NAME_MOVERS), at="END").value()) > mean(ioi.ablate([*NAME_MOVERS, *awake], at="END").value())
 
 
 def test_heads_without_a_job_do_next_to_nothing(ioi):

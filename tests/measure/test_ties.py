@@ -83,7 +83,7 @@ class TestWhateverTheLastBits:
             gaps = [2.0 if (Head(2, 0), "END") in s.removed and s.kept is not None else 0.0 for s in settings]
             return np.array([[7.0 - gap + next(last)] * len(batch.prompts) for gap in gaps])
 
-        monkeypatch.setattr(circuits, "knocked_out_differences", made_up)
+        monkeypatch.setattr(circuits, "knocked_out_values", made_up)
         ioi = replace(plain_twins.task(mini, bos=False), store=SessionStore())
         assert ioi.circuit(nodes).greedy_subset(steps=3, candidates=4, prompts=2) == {(Head(2, 0), "END")}
 

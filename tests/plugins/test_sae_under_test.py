@@ -7,6 +7,7 @@ import pytest
 # Imported here, since an inner run in this process forgets the modules that it was the first to import.
 import sae_lens  # noqa: F401
 
+from circuit_claims.sae import folder as sae_folder
 from circuit_claims.sae.text import documents_of, look_through
 from circuit_claims.subjects.find import find_folder
 from tests.support.claim_projects import PLUGINS, claimed, run, verdicts, write

@@ -56,7 +56,7 @@ def plain_loss(story, prompt, features):
 
 def test_noising_features_is_what_a_hook_does_prompt_by_prompt(story):
     features = [3, 17, 20]
-    found = story.loss(features, "three").take(N)
+    found = story.change(features, "three").take(N)
     expected = [plain_loss(story, prompt, features) for prompt in story.ioi.prompts(N)]
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(found.values, expected, atol=2e-5)
@@ -70,7 +70,7 @@ def test_noising_other_features_is_the_mean_over_the_random_sets(story):
     assert all((activations[:, feature] > 0).any() for chosen in sets for feature in chosen)
     assert subjects == [prompt.answers[1] for prompt in story.ioi.prompts(N)]
     expected = [np.mean([plain_loss(story, prompt, chosen) for chosen in sets]) for prompt in story.ioi.prompts(4)]
-    np.testing.assert_allclose(story.loss_of_others([3, 17]).take(4).values, expected, atol=2e-5)
+    np.testing.assert_allclose(story.change_of_others([3, 17]).take(4).values, expected, atol=2e-5)
 
 
 def test_the_share_is_of_what_the_heads_lose(story):
@@ -79,20 +79,20 @@ def test_the_share_is_of_what_the_heads_lose(story):
 
     heads = [Head(*head) for head in heads]
     share = story.share_of_heads([3, 17], "two", heads).take(N)
-    whole = story.ioi.noise(heads, at="END", corruption="ABC").loss().take(N)
-    part = story.loss([3, 17], "two").take(N)
+    whole = story.ioi.noise(heads, at="END", corruption="ABC").change().take(N)
+    part = story.change([3, 17], "two").take(N)
     assert share.estimate == pytest.approx(part.estimate / whole.estimate)
 
 
 def test_the_share_of_others_is_of_what_these_features_lose(story):
     share = story.others_share([3, 17], "two").take(N)
     assert share.estimate == pytest.approx(
-        story.loss_of_others([3, 17]).take(N).estimate / story.loss([3, 17], "two").take(N).estimate
+        story.change_of_others([3, 17]).take(N).estimate / story.change([3, 17], "two").take(N).estimate
     )
 
 
 def test_nothing_noised_loses_nothing(story):
-    assert np.abs(story.loss([], "none").take(4).values).max() < 1e-5
+    assert np.abs(story.change([], "none").take(4).values).max() < 1e-5
 
 
 def test_the_cards_features_of_this_autoencoder_alone(story):

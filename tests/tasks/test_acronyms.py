@@ -92,7 +92,7 @@ def by_hand(acronyms, logits, prompt) -> float:
 
 def test_the_logit_difference_is_the_plain_one(acronyms):
     found = acronyms.logit_difference().take(5).values
-    effect = acronyms.whole("third word").take(5).values
+    effect = acronyms.baseline("third word").take(5).values
     for i, prompt in enumerate(acronyms.prompts(5)):
         plain = []
         for text in (prompt.text, prompt.changed("third word").text):
@@ -152,7 +152,7 @@ def test_on_logits_that_are_known_the_difference_is_what_it_must_be(acronyms, mo
         return logits
 
     monkeypatch.setattr(acronyms.subject, "last_logits", last_logits)
-    assert acronyms.logit_difference_of(batch).tolist() == [2.0] * 4
+    assert acronyms.value_of(batch).tolist() == [2.0] * 4
 
 
 # The claims

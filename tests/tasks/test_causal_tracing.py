@@ -13,7 +13,7 @@ from circuit_claims.prompts.facts import FactList, FactPrompt
 from circuit_claims.prompts.roles import LAST, SUBJECT, TRACED_PARTS, TRACED_ROLES
 from circuit_claims.tasks.facts.task import Facts
 from circuit_claims.tasks.operations import causal_tracing
-from circuit_claims.tasks.operations.causal_tracing import DRAWS, NOISE, SCORES, SITES, _tokens_of_roles
+from circuit_claims.tasks.operations.causal_tracing import DRAWS, METRICS, NOISE, SITES, _tokens_of_roles
 from circuit_claims.tasks.operations.tracing_statistics import (
     agreement,
     early_site,
@@ -25,7 +25,7 @@ from circuit_claims.tasks.operations.tracing_statistics import (
 )
 from tests.support.fact_tasks import SOME, N, task
 
-HOOKS = {"resid": "hook_resid_post", "mlp": "hook_mlp_out", "attn": "hook_attn_out"}
+HOOKS = {"resid": "hook_resid_post", "mlp_out": "hook_mlp_out", "attn_out": "hook_attn_out"}
 
 
 # Causal tracing.
@@ -98,7 +98,7 @@ def by_role(facts: Facts, prompt: FactPrompt, effects: np.ndarray) -> np.ndarray
     return np.stack([effects[:, here].mean(1) if here else 0 * effects[:, 0] for here in tokens.values()], axis=1)
 
 
-@pytest.mark.parametrize("corruption", SCORES)
+@pytest.mark.parametrize("corruption", METRICS)
 @pytest.mark.parametrize("state", SITES)
 def test_tracing_is_that_of_plain_hooks_one_state_at_a_time(mini, monkeypatch, state, corruption):
     monkeypatch.setattr(causal_tracing, "WINDOW", 24)  # two of four layers
@@ -119,28 +119,28 @@ def test_tracing_is_that_of_plain_hooks_one_state_at_a_time(mini, monkeypatch, s
 
 def test_parts_are_the_columns_of_the_full_traces(mini):
     facts = task(mini)
-    for corruption in SCORES:
+    for corruption in METRICS:
         parts = facts.trace_parts(corruption=corruption).take(N)
-        traced = {state: facts.trace(state, corruption=corruption).take(N).values for state in ("mlp", "attn")}
+        traced = {state: facts.trace(state, corruption=corruption).take(N).values for state in ("mlp_out", "attn_out")}
         for name, role in ((TRACED_ROLES[role], role) for role in (SUBJECT, LAST)):
-            for part, state in (("MLP", "mlp"), ("attention", "attn")):
+            for part, state in (("MLP", "mlp_out"), ("attention", "attn_out")):
                 column = TRACED_PARTS.index(f"{part}, {name}")
                 assert parts.values[:, :, column] == pytest.approx(traced[state][:, :, role], abs=1e-5)
 
 
 def test_the_share_lost_and_what_is_left_are_the_total_effect(mini):
     facts = task(mini)
-    for corruption in SCORES:
+    for corruption in METRICS:
         total, left = (getattr(facts, name)(corruption).take(N) for name in ("total_effect", "corrupted"))
-        lost = facts.share_lost(corruption).take(N)
+        lost = facts.share(corruption).take(N)
         assert lost.values == pytest.approx(total.values)
         assert lost.weights == pytest.approx(total.values + left.values)
         clean = [plain_score(facts, p, torch.tensor([mini.tokenizer(p.text).input_ids]), corruption) for p in facts.prompts(N)]
         assert lost.weights == pytest.approx(clean, abs=1e-4)
-        assert lost.whole_unit == SCORES[corruption][1]
+        assert lost.whole_unit == METRICS[corruption].unit
 
 
-@pytest.mark.parametrize("corruption", SCORES)
+@pytest.mark.parametrize("corruption", METRICS)
 def test_on_any_weights_END_after_the_last_layer_has_everything_and_all_else_nothing(random_subject, corruption):
     """An identity, on noise as well: so no claim may rest on the last layer."""
     taken = task(random_subject).trace(corruption=corruption).take(30)
@@ -149,7 +149,7 @@ def test_on_any_weights_END_after_the_last_layer_has_everything_and_all_else_not
     assert np.abs(taken.weights).max() > (1e-2 if corruption == "interchange" else 1e-4)
 
 
-@pytest.mark.parametrize("corruption", SCORES)
+@pytest.mark.parametrize("corruption", METRICS)
 def test_on_any_weights_restoring_everything_restores_the_prediction(random_subject, corruption):
     facts = task(random_subject)
     for batch in facts.batches(facts.prompts(8)):
@@ -198,7 +198,7 @@ def test_noise_is_three_times_as_wide_as_embeddings_are_spread_and_on_the_subjec
 def test_both_corruptions_side_by_side_are_the_two_traces(mini):
     facts = task(mini, replace(SOME, known=True), chunk=60)
     both = facts.trace_both().take(20)
-    parts = [facts.trace(corruption=corruption).take(20) for corruption in SCORES]
+    parts = [facts.trace(corruption=corruption).take(20) for corruption in METRICS]
     assert both.values == pytest.approx(np.concatenate([part.values for part in parts], axis=2))
     assert both.denominator.values == pytest.approx(parts[1].weights)
     a, b = (part.shown(part.estimate) for part in parts)

@@ -15,7 +15,7 @@ from circuit_claims.tasks.ioi.task import IOI
 from circuit_claims.tasks.operations import circuits
 from circuit_claims.tasks.operations.ablation import ABLATIONS
 from circuit_claims.tasks.operations.circuits import Circuits
-from circuit_claims.tasks.operations.knockouts import KnockedOut, knocked_out_differences
+from circuit_claims.tasks.operations.knockouts import KnockedOut, knocked_out_values
 from circuit_claims.untested import Untested
 from tests.support import plain_twins
 from tests.support.plain_twins import all_heads, alone, plain_difference, plain_knock_out, z_name
@@ -72,20 +72,20 @@ def test_a_circuit_of_all_heads_at_all_positions_is_the_model(ioi, by):
         ioi.circuit([(head, None) for head in all_heads(ioi)], by=by),
         ioi.circuit(at_end, by=by, everywhere=True),
     ):
-        assert values(circuit.logit_difference()) == pytest.approx(whole, abs=1e-4)
+        assert values(circuit.value()) == pytest.approx(whole, abs=1e-4)
         assert circuit.faithfulness().take(N).estimate == pytest.approx(1, abs=1e-4)
         assert values(circuit.gap()) == pytest.approx(0, abs=1e-4)
         assert values(circuit.incompleteness(K)) == pytest.approx(0, abs=1e-4), "nor do M \\ K and C \\ K differ"
-    assert np.abs(values(ioi.circuit(at_end, by=by).logit_difference()) - whole).max() > 1e-2, "at END alone it is not"
+    assert np.abs(values(ioi.circuit(at_end, by=by).value()) - whole).max() > 1e-2, "at END alone it is not"
 
 
 @pytest.mark.parametrize("by", ABLATIONS)
 def test_a_circuit_without_all_its_nodes_is_the_empty_circuit(ioi, by):
-    empty = values(ioi.circuit([], by=by).logit_difference())
-    assert values(ioi.circuit(C, by=by).without(C).logit_difference()) == pytest.approx(empty, abs=1e-5)
+    empty = values(ioi.circuit([], by=by).value())
+    assert values(ioi.circuit(C, by=by).without(C).value()) == pytest.approx(empty, abs=1e-5)
     everywhere = ioi.circuit(C, by=by, everywhere=True)
-    assert values(everywhere.without(everywhere.nodes).logit_difference()) == pytest.approx(empty, abs=1e-5)
-    but_one = values(ioi.circuit(C, by=by).without(C - {V}).logit_difference())
+    assert values(everywhere.without(everywhere.nodes).value()) == pytest.approx(empty, abs=1e-5)
+    but_one = values(ioi.circuit(C, by=by).without(C - {V}).value())
     assert np.abs(but_one - empty).max() > 1e-4, "one node that stays is seen"
 
 
@@ -100,15 +100,15 @@ def test_the_empty_circuit_is_everything_ablated_by_hooks(ioi, by):
         new = [torch.zeros_like(z) if by == "zero" else z for z in (other[z_name(layer)] for layer in range(4))]
         hooks = [(z_name(layer), lambda z, hook, new=new[layer]: new[None]) for layer in range(4)]
         expected.append(plain_difference(ioi, alone(ioi, prompt), hooks))
-    assert values(ioi.circuit([], by=by).logit_difference()) == pytest.approx(expected, abs=1e-4)
+    assert values(ioi.circuit([], by=by).value()) == pytest.approx(expected, abs=1e-4)
 
 
 def test_removing_what_the_circuit_has_not_changes_the_model_and_not_the_circuit(ioi):
     outside = frozenset({(Head(2, 3), "END"), (Head(0, 4), "S1+1")})
     circuit = ioi.circuit(C)
-    assert (values(circuit.without(outside).logit_difference()) == values(circuit.logit_difference())).all()
+    assert (values(circuit.without(outside).value()) == values(circuit.value())).all()
     gap, incompleteness = values(circuit.gap()), values(circuit.incompleteness(outside))
-    moved = values(ioi.without(outside).logit_difference()) - values(ioi.logit_difference())
+    moved = values(ioi.without(outside).value()) - values(ioi.logit_difference())
     assert incompleteness == pytest.approx(gap + moved, abs=1e-5)
     assert np.abs(moved).max() > 1e-4
 
@@ -123,26 +123,26 @@ def test_circuit_and_model_without_nodes_are_those_of_hooks(ioi, by, size):
     how = {"by": by, "size": size}
     alone_, without = by_hand(ioi, kept=C, **how), by_hand(ioi, K, kept=C, **how)
     model = by_hand(ioi, K, **how)
-    assert values(circuit.logit_difference()) == pytest.approx(alone_, abs=1e-4)
-    assert values(circuit.without(K).logit_difference()) == pytest.approx(without, abs=1e-4)
+    assert values(circuit.value()) == pytest.approx(alone_, abs=1e-4)
+    assert values(circuit.without(K).value()) == pytest.approx(without, abs=1e-4)
     assert values(circuit.incompleteness(K)) == pytest.approx(model - without, abs=1e-4)
-    assert values(ioi.without(K, by=by, reference_size=size).logit_difference()) == pytest.approx(model, abs=1e-4)
+    assert values(ioi.without(K, by=by, reference_size=size).value()) == pytest.approx(model, abs=1e-4)
     assert np.abs(alone_ - without).max() > 1e-2 and np.abs(model - without).max() > 1e-2
 
 
 def test_heads_kept_everywhere_are_kept_everywhere(ioi):
     circuit = ioi.circuit(C, everywhere=True)
     kept = {(head, None) for head, _ in C}
-    assert values(circuit.logit_difference()) == pytest.approx(by_hand(ioi, kept=kept), abs=1e-4)
+    assert values(circuit.value()) == pytest.approx(by_hand(ioi, kept=kept), abs=1e-4)
     # A node that is removed goes at its own position alone, in circuit and model alike.
-    assert values(circuit.without(K).logit_difference()) == pytest.approx(by_hand(ioi, K, kept=kept), abs=1e-4)
-    assert np.abs(values(circuit.logit_difference()) - values(ioi.circuit(C).logit_difference())).max() > 1e-2
-    assert circuit.logit_difference().take(1).quantity != ioi.circuit(C).logit_difference().take(1).quantity
+    assert values(circuit.without(K).value()) == pytest.approx(by_hand(ioi, K, kept=kept), abs=1e-4)
+    assert np.abs(values(circuit.value()) - values(ioi.circuit(C).value())).max() > 1e-2
+    assert circuit.value().take(1).quantity != ioi.circuit(C).value().take(1).quantity
 
 
 def test_a_changed_story_has_its_circuit_under_the_change(without_bos):
     changed = without_bos.changed("neutral prefix")
-    got = changed.circuit(C, reference_size=2).without(K).logit_difference()
+    got = changed.circuit(C, reference_size=2).without(K).value()
     assert values(got, 3) == pytest.approx(by_hand(changed, K, kept=C, size=2, n=3), abs=1e-4)
 
 
@@ -163,7 +163,7 @@ def test_the_two_faithfulnesses_are_the_ratio_of_means_and_the_mean_of_ratios(io
 
 def test_gap_lead_and_size_are_arithmetic_on_the_same_prompts(ioi):
     circuit, other, model = ioi.circuit(C), ioi.circuit(C - K), values(ioi.logit_difference())
-    of_circuit, of_other = values(circuit.logit_difference()), values(other.logit_difference())
+    of_circuit, of_other = values(circuit.value()), values(other.value())
     assert values(circuit.gap()) == pytest.approx(model - of_circuit, abs=1e-6)
     for gap in (circuit.gap(), circuit.incompleteness(K), circuit.incompleteness_size(K)):
         assert (gap.take(N).whole.values == model).all(), "a gap presupposes that the model has a logit difference"
@@ -216,8 +216,8 @@ def test_settings_in_one_batch_are_what_each_is_by_itself(ioi):
     ]
     with torch.inference_mode():
         for batch in ioi.batches(ioi.prompts(N)):
-            together = knocked_out_differences(ioi, batch, settings)
-            apart = np.stack([knocked_out_differences(ioi, batch, [setting])[0] for setting in settings])
+            together = knocked_out_values(ioi, batch, settings)
+            apart = np.stack([knocked_out_values(ioi, batch, [setting])[0] for setting in settings])
             assert together == pytest.approx(apart, abs=1e-4)
             assert (np.abs(apart[:, None] - apart[None]).max(-1) + np.eye(len(settings)) > 1e-4).all(), "all of them differ"
 
@@ -264,9 +264,9 @@ def test_the_greedy_search_looks_at_the_discovery_half_alone(without_bos, monkey
 
     def spy(task, batch, settings):
         seen.extend(batch.prompts)
-        return knocked_out_differences(task, batch, settings)
+        return knocked_out_values(task, batch, settings)
 
-    monkeypatch.setattr(circuits, "knocked_out_differences", spy)
+    monkeypatch.setattr(circuits, "knocked_out_values", spy)
     with torch.inference_mode():
         without_bos.circuit(C).greedy_subset(steps=1, candidates=2, prompts=7)
     assert len(seen) == 7
@@ -280,7 +280,7 @@ def searched_with_gaps(ioi: Circuits, monkeypatch, gap_of, nodes=C, **effort):
     def made_up(task, batch, settings):
         return np.array([[0.0 if s.kept is None else gap_of(s.removed)] * len(batch.prompts) for s in settings])
 
-    monkeypatch.setattr(circuits, "knocked_out_differences", made_up)
+    monkeypatch.setattr(circuits, "knocked_out_values", made_up)
     fresh = replace(ioi, store=SessionStore())
     return fresh.circuit(nodes).greedy_subset(**{"steps": 8, "candidates": 8, "prompts": 2} | effort)
 
@@ -328,7 +328,7 @@ def test_greedy_claims_are_measured_on_the_storys_own_prompts(without_bos, monke
     random = [abs(values(circuit.incompleteness(subset)).mean()) for subset in circuit.random_subsets(3, without_bos.seed)]
     lead = number(circuit.greedy_lead_over_random(count=3))
     assert lead == pytest.approx(abs(gap.mean()) - np.mean(random), abs=1e-4)
-    assert circuit.greedy_lead_over_random().take(N).whole.values == pytest.approx(values(without_bos.whole()))
+    assert circuit.greedy_lead_over_random().take(N).whole.values == pytest.approx(values(without_bos.baseline()))
 
 
 def test_random_subsets_are_reproducible_and_hold_each_node_half_of_the_time(without_bos):

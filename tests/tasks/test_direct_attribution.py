@@ -181,7 +181,7 @@ def test_without_heads_everything_after_them_is_as_if_they_had_written_nothing(i
     ratios = [scale(a) / scale(b) for a, b in zip(before, after, strict=True)]
     assert attribution.scale_ratio().take(N).values == pytest.approx(ratios, abs=1e-4)
     left = [by_hand(ioi, look, last(look)) for look in after] + ioi.direct_attribution().constant().take(N).values
-    assert attribution.logit_difference().take(N).values == pytest.approx(left, abs=1e-4)
+    assert attribution.value().take(N).values == pytest.approx(left, abs=1e-4)
     growth = attribution.growth_over(ioi.direct_attribution()).take(N).values
     assert growth == pytest.approx(heads - ioi.direct_attribution().heads().take(N).values)
     others = [head for head in all_heads(ioi) if head.layer > 1 and head not in zeroed]
@@ -194,8 +194,8 @@ def test_what_is_lost_is_compared_with_what_was_written(ioi):
     whole, head = ioi.logit_difference().take(N).values, HEADS[:1]
     written = ioi.direct_attribution().of_heads(head).take(N).values
     left = {
-        "zero": ioi.direct_attribution(without=head).logit_difference(),
-        "mean": ioi.ablate(head, at="END").logit_difference(),
+        "zero": ioi.direct_attribution(without=head).value(),
+        "mean": ioi.ablate(head, at="END").value(),
     }
     for by, measured in left.items():
         lost = ioi.lost_share(head, by=by).take(N)
@@ -219,7 +219,7 @@ def test_raw_and_processed_weights_give_the_same_attributions(tmp_path):
         for one, other in ((a.heads(), b.heads()), (a.layers(), b.layers())):
             difference = one.take(N).values - other.take(N).values
             assert np.abs(difference).max() < 1e-3
-        assert a.logit_difference().take(N).values == pytest.approx(b.logit_difference().take(N).values, abs=1e-3)
+        assert a.value().take(N).values == pytest.approx(b.value().take(N).values, abs=1e-3)
     # What TransformerLens's stack of heads would say of raw weights is another number, of the value biases' size.
     bridge, look = raw.subject.bridge, looks(raw)[0]
     bias = torch.einsum("hd,hdm->hm", value_bias(bridge, 3), bridge.W_O[3]).detach()

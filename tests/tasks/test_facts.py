@@ -15,7 +15,7 @@ from circuit_claims.prompts.facts import RELATIONS, FactList, half_of
 from circuit_claims.prompts.published_facts import EIFFEL_TOWER, OXYGEN
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.facts.task import FEWEST, Facts, KnowsTooLittle
-from circuit_claims.tasks.operations.causal_tracing import SCORES
+from circuit_claims.tasks.operations.causal_tracing import METRICS
 from circuit_claims.untested import Untested
 from tests.support.fact_tasks import SOME, N, task
 from tests.support.other_architectures import load, save_as_opt, save_tiny_decoder
@@ -202,7 +202,7 @@ def test_mini_written_as_an_OPT_is_traced_as_mini_is(mini, tmp_path):
     folder = save_as_opt(EMBEDDED["mini"], tmp_path / "mini-as-opt")
     other = Subject(prepare(Settings(name=str(folder), card="mini")))
     assert type(other.transformer) is not type(mini.transformer)
-    for corruption in SCORES:
+    for corruption in METRICS:
         ours, theirs = (task(s).trace(corruption=corruption).take(2) for s in (mini, other))
         assert theirs.values == pytest.approx(ours.values, abs=2e-3)
         assert np.abs(ours.values).max() > 0.1

@@ -174,7 +174,7 @@ def test_measures_of_behaviour_are_the_plain_ones(years):
 
 
 def test_a_corrupted_prompt_is_judged_by_the_year_that_it_had(years):
-    lost = years.whole("01").take(FEW).values
+    lost = years.baseline("01").take(FEW).values
     changed = years.changed("01").probability_difference().take(FEW).values
     for i, prompt in enumerate(years.prompts(FEW)):
         p = by_hand(years, prompt.changed("01"))
@@ -274,7 +274,7 @@ def difference_of(years, probabilities, prompt):
 def test_the_circuit_is_what_plain_passes_make_of_it(years):
     """Alone: the 01 prompt with the heads at END from the clean one, seen by MLP 3. Corrupted alone: the other way round."""
     circuit = years.end_circuit(HEADS, [3])
-    alone, corrupted = circuit.probability_difference().take(4).values, circuit.corrupted().take(4).values
+    alone, corrupted = circuit.value().take(4).values, circuit.corrupted().take(4).values
     sharpness = circuit.cutoff_sharpness().take(4).values
     for i, prompt in enumerate(years.prompts(4)):
         (clean,), (other,) = years.batches([prompt]), years.batches([prompt.changed("01")])
@@ -355,10 +355,10 @@ def test_everything_at_END_is_the_whole_model_and_nothing_is_the_corrupted_one(y
     whole = years.probability_difference().take(FEW).values
     corrupted = years.changed("01").probability_difference().take(FEW).values
     full, empty = (years.end_circuit(heads, range(4)) for heads in (every, ()))
-    assert np.allclose(full.probability_difference().take(FEW).values, whole, atol=1e-4)
-    assert np.allclose(empty.probability_difference().take(FEW).values, corrupted, atol=1e-4)
+    assert np.allclose(full.value().take(FEW).values, whole, atol=1e-4)
+    assert np.allclose(empty.value().take(FEW).values, corrupted, atol=1e-4)
     assert np.allclose(full.corrupted().take(FEW).values, corrupted, atol=1e-4)
-    share = full.share().take(FEW)
+    share = full.remaining().take(FEW)
     assert share.statistic(share.grid.estimate) == pytest.approx(1, abs=1e-4)
 
 
@@ -416,7 +416,7 @@ def test_on_a_model_that_knows_no_years_whatever_takes_the_task_apart_is_refuted
     for measured in (
         noise.preference_lost(),
         noise.mean_year_by_decade().of(smallest_step, "smallest rise", "years"),
-        circuit.share(),
+        circuit.remaining(),
         circuit.corrupted(),
         circuit.cutoff_sharpness_gained(),
         noise.mlp_effect(2, direct=True),

@@ -88,7 +88,7 @@ def test_the_reference_repeats_nothing(task):
 def test_knock_outs_are_hooks_on_z(task, by):
     heads = (BACK, *INDUCTION)
     ablated = task.ablate(heads, by=by)
-    rise, tokens = ablated.rise().take(SEQUENCES).values, task._tokens()
+    rise, tokens = ablated.change().take(SEQUENCES).values, task._tokens()
     means = task.reference_means()
     for i in LOOKED_AT:
         value = means if by == "mean" else torch.zeros_like(means)
@@ -104,7 +104,7 @@ def test_knock_outs_are_hooks_on_z(task, by):
 
 def test_other_heads_stand_in_for_each_sequence(task):
     ablated, tokens = task.ablate([BACK, Head(1, 1)], by="zero"), task._tokens()
-    rise = ablated.rise(at_random=True).take(SEQUENCES).values
+    rise = ablated.change(at_random=True).take(SEQUENCES).values
     sets = [task.others_at_random([BACK, Head(1, 1)], i) for i in range(SEQUENCES)]
     assert len(set(sets)) > 5 and all(sorted(head.layer for head in heads) == [1, 2] for heads in sets)
     assert not {BACK, Head(1, 1)} & {head for heads in sets for head in heads}
@@ -115,7 +115,7 @@ def test_other_heads_stand_in_for_each_sequence(task):
         assert rise[i] == pytest.approx(expected, abs=1e-4)
     over = ablated.share_over_chance().take(SEQUENCES)
     drop = task.drop().take(SEQUENCES).values
-    assert over.values == pytest.approx((ablated.rise().take(SEQUENCES).values - rise) / drop)
+    assert over.values == pytest.approx((ablated.change().take(SEQUENCES).values - rise) / drop)
     assert len(over.drawn["curves"]) == 3
 
 
@@ -177,7 +177,7 @@ def plain_induction(task: Induction, pattern) -> float:
 def test_paths_into_keys_are_four_plain_passes(task):
     senders, receivers = (BACK, Head(1, 3)), (*INDUCTION, Head(2, 6))
     keys = task.keys(senders, of=receivers)
-    rise = keys.rise().take(SEQUENCES).values
+    rise = keys.change().take(SEQUENCES).values
     for i in LOOKED_AT:
         found = four_passes(task, i, senders, receivers)
         untouched, under = (hooked_losses(task, task._tokens()[i], with_keys(k)) for k in ({}, found))
@@ -195,7 +195,7 @@ def test_paths_into_keys_are_four_plain_passes(task):
 
 def test_other_senders_stand_in_for_each_sequence(task):
     keys = task.keys([BACK], of=INDUCTION)
-    rise = keys.rise(at_random=True).take(SEQUENCES).values
+    rise = keys.change(at_random=True).take(SEQUENCES).values
     over = keys.score_lost_over_chance(INDUCTION[0]).take(SEQUENCES)
     own = keys.score_lost(INDUCTION[0]).take(SEQUENCES)
     for i in LOOKED_AT:
@@ -216,10 +216,10 @@ def test_a_path_that_cannot_be_is_untested(task):
 
 
 def test_variants_of_one_story_are_measured_apart(task):
-    here = task.ablate([BACK]).rise().take(1).values
+    here = task.ablate([BACK]).change().take(1).values
     for change in ({"length": 9}, {"seed": 3}, {"prepend_bos": not task.prepend_bos}):
         other = replace(task, **change)
-        assert abs(other.ablate([BACK]).rise().take(1).values - here) > 1e-5
+        assert abs(other.ablate([BACK]).change().take(1).values - here) > 1e-5
         fresh = replace(other, store=SessionStore())
         assert other.loss_after().take(3).values == pytest.approx(fresh.loss_after().take(3).values)
 

@@ -113,7 +113,7 @@ def test_recovery_of_one_head_and_of_several_is_the_plain_one(ioi, corruption):
 def test_the_residual_sweep_presupposes_the_answer_besides_the_change(ioi):
     answer, change = ioi.residual_sweep(corruption="S2 to IO").take(3).presupposed
     assert answer.values == pytest.approx(ioi.logit_difference().take(3).values)
-    assert change.values == pytest.approx(ioi.whole("S2 to IO").take(3).values, abs=1e-4)
+    assert change.values == pytest.approx(ioi.baseline("S2 to IO").take(3).values, abs=1e-4)
 
 
 def test_the_residual_sweep_is_the_plain_one(ioi):
@@ -147,7 +147,7 @@ def test_where_only_s2_differs_s2_before_the_first_layer_restores_everything(ioi
 def test_mean_ablation_is_by_template_and_order_against_a_hand_made_case(ioi, at):
     """Two templates, two orders: each prompt's head is set to the average over p_ABC of *its own* frame, made here by hand."""
     head = Head(2, 6)
-    got = ioi.ablate([head], by="mean", at=at).logit_difference().take(N).values
+    got = ioi.ablate([head], by="mean", at=at).value().take(N).values
     other_frame = []
     for i, prompt in enumerate(ioi.prompts(N)):
         batch = alone(ioi, prompt)
@@ -171,8 +171,8 @@ def test_mean_ablation_is_by_template_and_order_against_a_hand_made_case(ioi, at
 
 def test_zero_and_resample_ablation_are_the_plain_ones(ioi):
     head = Head(2, 6)
-    zero = ioi.ablate([head], by="zero").logit_difference().take(N).values
-    resample = ioi.ablate([head], by="resample").logit_difference().take(N).values
+    zero = ioi.ablate([head], by="zero").value().take(N).values
+    resample = ioi.ablate([head], by="resample").value().take(N).values
     for i, prompt in enumerate(ioi.prompts(N)):
         batch = alone(ioi, prompt)
         other = plain_cache(ioi, alone(ioi, prompt.changed("ABC")))[f"blocks.{head.layer}.attn.hook_z"][0, :, head.head]
@@ -182,8 +182,8 @@ def test_zero_and_resample_ablation_are_the_plain_ones(ioi):
 
 def test_loss_and_remaining_speak_of_the_same_knock_out(ioi):
     ablated = ioi.ablate([Head(3, 2), Head(2, 6)], by="mean")
-    whole, left = ioi.logit_difference().take(N), ablated.logit_difference().take(N)
-    assert ablated.loss().take(N).values == pytest.approx(whole.values - left.values, abs=1e-5)
+    whole, left = ioi.logit_difference().take(N), ablated.value().take(N)
+    assert ablated.change().take(N).values == pytest.approx(whole.values - left.values, abs=1e-5)
     assert ablated.remaining().take(N).estimate == pytest.approx(left.estimate / whole.estimate, abs=1e-5)
 
 
@@ -244,7 +244,7 @@ def test_unknown_words_are_refused(ioi):
     with pytest.raises(ValueError, match="resample"):
         ioi.ablate([Head(0, 0)], by="median")
     with pytest.raises(KeyError, match="S1"):
-        ioi.ablate([Head(0, 0)], at="S3").loss().take(2)
+        ioi.ablate([Head(0, 0)], at="S3").change().take(2)
 
 
 def test_the_numbers_read_off_a_grid():

@@ -8,6 +8,7 @@ import torch
 
 from circuit_claims.heads import Head
 from circuit_claims.measure.store import SessionStore
+from circuit_claims.prompts.ioi import Population
 from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.ioi.task import IOI
 from circuit_claims.tasks.operations.ablation import ABLATIONS
@@ -33,7 +34,7 @@ def by_hand(ioi: IOI, *args, **kwargs) -> list[float]:
 
 def of(ioi: IOI, **what) -> np.ndarray:
     try:
-        return KnockedOut(ioi, **what).logit_difference().take(N).values
+        return KnockedOut(ioi, **what).value().take(N).values
     except Untested as error:  # which would skip the test
         raise AssertionError("there are enough reference prompts") from error
 
@@ -75,7 +76,7 @@ def test_templates_whose_tokens_lie_alike_have_each_its_own_mean(ioi):
     first, second = alike.prompts(2)
     assert first.template != second.template
     assert alone(alike, first).positions == alone(alike, second).positions
-    got = KnockedOut(alike, NODES, reference_size=4).logit_difference().take(2).values
+    got = KnockedOut(alike, NODES, reference_size=4).value().take(2).values
     own = [plain_knock_out(alike, prompt, NODES, size=4) for prompt in (first, second)]
     of_other = [plain_knock_out(alike, a, NODES, size=4, like=b) for a, b in ((first, second), (second, first))]
     assert got == pytest.approx(own, abs=1e-4)
@@ -94,14 +95,14 @@ def test_the_ablations_differ(ioi):
     mean, zero, resample = (of(ioi, removed=NODES, by=by) for by in ABLATIONS)
     for a, b in ((mean, zero), (mean, resample), (zero, resample)):
         assert np.abs(a - b).max() > 1e-2
-    names = [KnockedOut(ioi, NODES, by=by).logit_difference().take(1).quantity for by in ABLATIONS]
+    names = [KnockedOut(ioi, NODES, by=by).value().take(1).quantity for by in ABLATIONS]
     assert all(by in name for by, name in zip(ABLATIONS, names, strict=True))
 
 
 @pytest.mark.parametrize("by", ABLATIONS)
 def test_mlps_are_knocked_out_at_all_positions(ioi, by):
     for layers in ([0], [1, 3]):
-        got = ioi.ablate_mlps(layers, by=by).logit_difference().take(N).values
+        got = ioi.ablate_mlps(layers, by=by).value().take(N).values
         assert got == pytest.approx(by_hand(ioi, mlps=layers, by=by), abs=1e-4)
         assert np.abs(got - ioi.logit_difference().take(N).values).max() > 1e-2, "the knock-out does nothing"
 
@@ -122,8 +123,8 @@ def test_ablate_and_without_are_the_knock_outs_of_their_nodes(ioi):
     ]
     for knocked_out, nodes in pairs:
         expected = of(ioi, removed=frozenset(nodes), by=knocked_out.by)
-        assert (knocked_out.logit_difference().take(N).values == expected).all()
-    here, elsewhere = (ioi.ablate(heads, at=at).logit_difference().take(N).values for at in ("END", "S2"))
+        assert (knocked_out.value().take(N).values == expected).all()
+    here, elsewhere = (ioi.ablate(heads, at=at).value().take(N).values for at in ("END", "S2"))
     assert np.abs(here - elsewhere).max() > 1e-2
 
 
@@ -141,7 +142,7 @@ def test_a_changed_story_is_knocked_out_with_its_change(ioi, by):
 
 def test_a_neutral_prefix_shifts_the_roles_and_the_reference(ioi):
     changed = ioi.changed("neutral prefix")
-    got = KnockedOut(changed, NODES, reference_size=4).logit_difference().take(3).values
+    got = KnockedOut(changed, NODES, reference_size=4).value().take(3).values
     assert got == pytest.approx([plain_knock_out(changed, prompt, NODES, size=4) for prompt in changed.prompts(3)], abs=1e-4)
 
 
@@ -171,8 +172,8 @@ def test_losses_remaining_and_excess_speak_of_the_same_knock_outs(ioi):
     a, b = ioi.ablate([Head(3, 3)]), ioi.ablate([Head(3, 4)], at="END")
     both = ioi.without([(Head(3, 3), None), (Head(3, 4), "END")])
     whole = ioi.logit_difference().take(N).values
-    losses = {name: whole - part.logit_difference().take(N).values for name, part in {"a": a, "b": b, "ab": both}.items()}
-    assert both.loss().take(N).values == pytest.approx(losses["ab"], abs=1e-6)
+    losses = {name: whole - part.value().take(N).values for name, part in {"a": a, "b": b, "ab": both}.items()}
+    assert both.change().take(N).values == pytest.approx(losses["ab"], abs=1e-6)
     assert both.remaining().take(N).estimate == pytest.approx(1 - losses["ab"].mean() / whole.mean(), abs=1e-6)
     excess = both.excess_over([a, b]).take(N).values
     assert excess == pytest.approx(losses["ab"] - losses["a"] - losses["b"], abs=1e-6)
@@ -182,7 +183,7 @@ def test_losses_remaining_and_excess_speak_of_the_same_knock_outs(ioi):
 def test_one_knock_out_exceeds_itself_by_nothing_and_nothing_by_its_loss(ioi):
     one = ioi.ablate([Head(3, 3)])
     assert one.excess_over([one]).take(N).values == pytest.approx(0, abs=1e-6)
-    assert (one.excess_over([]).take(N).values == one.loss().take(N).values).all()
+    assert (one.excess_over([]).take(N).values == one.change().take(N).values).all()
 
 
 def test_what_differs_in_anything_is_measured_by_itself(ioi):
@@ -218,10 +219,7 @@ def test_a_reference_that_cannot_be_had_says_so(ioi, monkeypatch):
     with pytest.raises(ValueError, match="resample"):
         KnockedOut(ioi, NODES, by="median")
     # Fillers that leave no other prompt with its tokens in these places.
-    monkeypatch.setattr(
-        "circuit_claims.tasks.operations.reference_means.replace",
-        lambda population, **frame: replace(population, templates=(7,)),
-    )
+    monkeypatch.setattr(Population, "of_the_form_of", lambda population, prompt: replace(population, templates=(7,)))
     fresh = replace(ioi.on(templates=[8]), store=SessionStore())
-    with pytest.raises(Untested, match="too few p_ABC prompts"):
-        fresh.without(NODES).logit_difference().take(1)
+    with pytest.raises(Untested, match="too few reference prompts"):
+        fresh.without(NODES).value().take(1)

@@ -40,14 +40,14 @@ def test_noise_puts_the_corrupted_prompts_outputs_into_the_clean_one(ioi, at, co
         hooks = [put(z_name(layer), [(where, head)], source[z_name(layer)]) for layer, head in EARLY]
         clean.append(plain_difference(ioi, batch))
         noised.append(plain_difference(ioi, batch, hooks))
-    assert noise.logit_difference().take(N).values == pytest.approx(noised, abs=1e-4)
-    assert noise.loss().take(N).values == pytest.approx(np.subtract(clean, noised), abs=1e-4)
+    assert noise.value().take(N).values == pytest.approx(noised, abs=1e-4)
+    assert noise.change().take(N).values == pytest.approx(np.subtract(clean, noised), abs=1e-4)
     assert np.abs(np.subtract(clean, noised)).max() > 1e-3, "the noise does nothing"
 
 
 def test_noise_is_of_p_ABC_unless_said_otherwise(ioi):
-    said, unsaid = (task.loss().take(N).values for task in (ioi.noise(EARLY, corruption="ABC"), ioi.noise(EARLY)))
-    other = ioi.noise(EARLY, corruption="S2 to IO").loss().take(N).values
+    said, unsaid = (task.change().take(N).values for task in (ioi.noise(EARLY, corruption="ABC"), ioi.noise(EARLY)))
+    other = ioi.noise(EARLY, corruption="S2 to IO").change().take(N).values
     assert (said == unsaid).all() and np.abs(said - other).max() > 1e-3
 
 
@@ -88,9 +88,9 @@ def test_receivers_inputs_and_roles_are_told_apart(ioi):
 def test_a_path_from_several_senders_is_the_plain_one(ioi, path):
     measured = ioi.path(EARLY, **path)
     before, after = differences(ioi, EARLY, **path)
-    assert measured.logit_difference().take(N).values == pytest.approx(after, abs=1e-4)
-    assert measured.loss().take(N).values == pytest.approx(before - after, abs=1e-4)
-    share = measured.share_lost().take(N)
+    assert measured.value().take(N).values == pytest.approx(after, abs=1e-4)
+    assert measured.change().take(N).values == pytest.approx(before - after, abs=1e-4)
+    share = measured.share().take(N)
     assert share.estimate == pytest.approx((before - after).mean() / before.mean(), abs=1e-4)
     assert share.values == pytest.approx(before - after, abs=1e-4) and share.weights == pytest.approx(before, abs=1e-4)
     assert np.abs(before - after).max() > 1e-3, "the path carries nothing"
@@ -100,22 +100,22 @@ def test_a_path_from_one_sender_is_its_cell_of_the_sweep(ioi):
     for path in ({}, {"to": RECEIVERS, "into": "k", "at": "S2"}):
         grid = ioi.path_sweep(**path).take(N)
         for head in SENDERS:
-            assert ioi.path([head], **path).share_lost().take(N).estimate == pytest.approx(grid.estimate[head], abs=1e-5)
+            assert ioi.path([head], **path).share().take(N).estimate == pytest.approx(grid.estimate[head], abs=1e-5)
 
 
 def test_the_last_layers_direct_paths_are_their_noise_at_END(ioi):
     """Behind them there is nothing but the last MLP, which both recompute; earlier heads have other ways to the logits."""
     for head in (Head(3, 0), Head(3, 3), Head(3, 7)):
-        direct, noise = ioi.path([head]).loss().take(N).values, ioi.noise([head]).loss().take(N).values
+        direct, noise = ioi.path([head]).change().take(N).values, ioi.noise([head]).change().take(N).values
         assert direct == pytest.approx(noise, abs=1e-4)
-    early = ioi.path([Head(0, 4)]).loss().take(N).values - ioi.noise([Head(0, 4)]).loss().take(N).values
+    early = ioi.path([Head(0, 4)]).change().take(N).values - ioi.noise([Head(0, 4)]).change().take(N).values
     assert np.abs(early).max() > 1e-3
 
 
 def test_a_sweep_without_heads_is_under_their_knock_out_in_all_passes(ioi):
     """The loss is counted from what is left without them, and shown as a share of the whole model's logit difference."""
     gone = [Head(3, 3), Head(0, 4)]
-    grid = ioi.path_sweep(without=gone).take(2)
+    grid = ioi.path_sweep_without(gone).take(2)
     for head in SENDERS:
         before, after = differences(ioi, [head], n=2, without=gone)
         assert grid.values[(slice(None), *head)] == pytest.approx(before - after, abs=1e-4), str(head)
@@ -123,7 +123,7 @@ def test_a_sweep_without_heads_is_under_their_knock_out_in_all_passes(ioi):
             assert grid.values[(slice(None), *head)] == pytest.approx(0, abs=1e-5)
     assert grid.weights == pytest.approx(ioi.logit_difference().take(2).values, abs=1e-4)
     assert np.abs(grid.values - ioi.path_sweep().take(2).values).max() > 1e-2
-    left = ioi.without([(head, "END") for head in gone]).logit_difference().take(2).values
+    left = ioi.without([(head, "END") for head in gone]).value().take(2).values
     assert before == pytest.approx(left, abs=1e-4), "the twin's own knock-out is the task's"
 
 
@@ -146,4 +146,5 @@ def test_what_is_taken_over_is_the_direct_effect_without_the_others_minus_that_w
 def test_paths_run_on_the_changed_prompts_of_a_changed_task(ioi):
     changed = ioi.changed("neutral prefix")
     before, after = differences(changed, EARLY, n=2, to=RECEIVERS, into="v", at="S2")
-    assert changed.path(EARLY, to=RECEIVERS, into="v", at="S2").loss().take(2).values == pytest.approx(before - after, abs=1e-4)
+    lost = changed.path(EARLY, to=RECEIVERS, into="v", at="S2").change().take(2).values
+    assert lost == pytest.approx(before - after, abs=1e-4)

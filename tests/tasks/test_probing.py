@@ -175,7 +175,7 @@ def test_a_gain_presupposes_the_task(probes, task):
     examples = probes.examples(task)
     unchanged = dict(zip(map(str, examples.prompts), examples.unchanged, strict=True))
     (batch,) = [alone(probes.ioi, unchanged[str(gain.prompts[5])])]
-    assert gain.whole.values[5] == pytest.approx(float(probes.ioi.logit_difference_of(batch)[0]), abs=1e-3)
+    assert gain.whole.values[5] == pytest.approx(float(probes.ioi.value_of(batch)[0]), abs=1e-3)
 
 
 def test_noise_tells_END_who_S_is_but_does_not_do_the_task(noise):

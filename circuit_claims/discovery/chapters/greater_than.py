@@ -44,7 +44,7 @@ def find(survey: Survey, card: Card) -> Chapter:
     if survey.missing(years.majority()):
         why = "years after the start year have not most of the probability, so that there is nothing to take apart"
         return Chapter(findings={"behaviour": behaviour, "circuit": Findings(left_out={"the circuit": why})}, settings=BOS)
-    whole = survey.estimate(years.whole())
+    whole = survey.estimate(years.baseline())
     direct = survey.cells(years.direct_sweep_of_mlps())[:, 0] / whole
     mlps = last_ones(direct)
     if not mlps:
@@ -82,7 +82,7 @@ def circuit(survey: Survey, years: GreaterThan, heads: tuple[Head, ...], mlps: l
     alone = years.end_circuit(heads, mlps)
     return found | Findings(
         {
-            "greater_than_circuit_share": measured(survey, alone.share(), unit, SHARE),
+            "greater_than_circuit_share": measured(survey, alone.remaining(), unit, SHARE),
             "greater_than_circuit_corrupted": measured(survey, alone.corrupted(), "probability difference", PROBABILITY),
         }
     )

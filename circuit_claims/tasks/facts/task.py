@@ -2,7 +2,7 @@
 
     facts.published([OXYGEN], prepend_bos=False).crossover_layer()
     facts.layers_committed()
-    facts.trace(corruption="noise").of(...)
+    facts.trace(corruption="noise")
 
 The prompts are those facts of `circuit_claims/prompts/facts.py` that the subject can be asked: its tokenizer has all words of
 them,
@@ -20,9 +20,12 @@ import torch
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch, TokenizationError, name_token
 from circuit_claims.prompts.facts import RELATIONS, FactList, FactPrompt
-from circuit_claims.prompts.ioi import Half
+from circuit_claims.prompts.source import Half
+from circuit_claims.tasks.metric import as_array
 from circuit_claims.tasks.operations.causal_tracing import CausalTracing
-from circuit_claims.tasks.task import as_array, in_order
+from circuit_claims.tasks.operations.logit_lens import LogitLens
+from circuit_claims.tasks.operations.published_prompts import PublishedPrompts
+from circuit_claims.tasks.task import in_order
 from circuit_claims.untested import Untested
 
 #: Fewer prompts than this give no interval worth the name; one that knows less than this share of what it is asked, guesses.
@@ -37,11 +40,10 @@ class KnowsTooLittle(AssertionError):
 
 
 @dataclass(frozen=True, repr=False)
-class Facts(CausalTracing):
+class Facts(LogitLens, CausalTracing, PublishedPrompts):
     """Facts on one subject, those that it knows unless others are asked for."""
 
     population: FactList
-    corruptions = ("interchange",)
 
     def on(self, *, relations: Sequence[str] | None = None, half: Half | None = None, several: bool | None = None) -> "Facts":
         """The same on other facts; what is left out stays as it is.
@@ -86,7 +88,7 @@ class Facts(CausalTracing):
         return self.samples(
             "the right answer above another subject's",
             "rate",
-            lambda batch: (self.logit_difference_of(batch) > 0).astype(float),
+            lambda batch: (self.value_of(batch) > 0).astype(float),
         )
 
     def _right(self, batch: Batch) -> np.ndarray:

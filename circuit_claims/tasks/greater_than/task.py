@@ -2,7 +2,7 @@
 
     years.probability_difference()
     years.head_sweep_through(mlps)
-    years.end_circuit(card.heads("greater than END"), mlps).share()
+    years.end_circuit(card.heads("greater than END"), mlps).remaining()
 
 Source: Hanna et al. 2023. After "The war lasted from the year 1732 to the year 17", the probability difference is that of all
 two-digit tokens above 32 minus that of all others, over the whole vocabulary; so is everything that is patched judged by it.
@@ -12,7 +12,7 @@ to take apart, and claims that do are refuted.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,25 +26,28 @@ from circuit_claims.measure.measurement import Measurement, side_by_side
 from circuit_claims.measure.samples import Shown
 from circuit_claims.prompts.batch import Batch, bare_token, make_batches
 from circuit_claims.prompts.greater_than import FORMS, YearPrompt, Years, knows_form, year_tokens
+from circuit_claims.tasks.metric import Metric, as_array
 from circuit_claims.tasks.operations.attention import Attention
-from circuit_claims.tasks.task import as_array, head_list, in_order
+from circuit_claims.tasks.operations.intervention import Intervention, share_of_metric
+from circuit_claims.tasks.operations.patching import Patching
+from circuit_claims.tasks.task import head_list, in_order
 from circuit_claims.untested import Untested
 
 PROBABILITY = "probability"
-SHARE = "share of the probability difference"
 CORRUPTION = "01"
-#: Rows of logits over the whole vocabulary at a time.
-ROWS = 128
 DECADES = [f"{decade}0–{decade}9" for decade in range(10)]
 
 
 @dataclass(frozen=True, repr=False)
-class GreaterThan(Attention):
+class GreaterThan(Patching, Attention):
     """Year spans on one subject."""
 
     population: Years
-    corruptions: ClassVar[tuple[str, ...]] = (CORRUPTION,)
-    done: ClassVar[str] = "years after YY are likelier than all others"
+    family: ClassVar[str] = "greater than"
+
+    def own_metric(self) -> Metric:
+        """The probability of all years after YY minus that of all others."""
+        return probability_difference(self._year_tokens)
 
     def changed(self, change: str) -> "GreaterThan":
         """The same prompts with 01 for YY ("01"); they are judged by the YY that they had."""
@@ -71,17 +74,15 @@ class GreaterThan(Attention):
 
     def probability_difference(self) -> Measurement:
         """The probability of all years after YY minus that of all others, from 00 on (Hanna et al. 2023, section 2)."""
-        return self.whole()
+        return self.baseline()
 
     def cutoff_sharpness(self) -> Measurement:
         """The probability of YY + 1 minus that of YY − 1 (Hanna et al. 2023, section 2)."""
-        return self.samples("cutoff sharpness", PROBABILITY, lambda batch: _sharpness(self.year_probabilities_of(batch), batch))
+        return self.measured_by(cutoff_sharpness(self._year_tokens))
 
     def prefers_later(self) -> Measurement:
         """1 where the probability difference is above zero; drawn with the probability of every year by start year."""
-        rate = self.samples(
-            "years after YY above all others", "rate", lambda batch: (self.logit_difference_of(batch) > 0).astype(float)
-        )
+        rate = self.samples("years after YY above all others", "rate", lambda batch: (self.value_of(batch) > 0).astype(float))
         return replace(rate, take=lambda n: replace(rate.take(n), drawn=self.heatmap(n)))
 
     def mean_year_by_decade(self) -> Measurement:
@@ -115,15 +116,16 @@ class GreaterThan(Attention):
         no years it is next to nothing, but not exactly nothing, and of either sign.
         """
 
-        def measure(batch: Batch) -> np.ndarray:
-            return (self.year_probabilities_of(batch) * _later(batch)).sum(-1) - 0.5
+        metric = later_years_over_half(self._year_tokens)
+        return self.measured_by(metric).showing(Shown(metric.shows))
 
-        majority = self.samples("probability of years after YY, above one half", PROBABILITY, measure)
-        return majority.showing(Shown("years after YY have most of the probability"))
+    def competence(self) -> Measurement:
+        """What a claim that takes the task apart presupposes: that years after YY have most of the probability."""
+        return self.majority()
 
     def preference_lost(self) -> Measurement:
         """What becomes of the probability difference with 01 shown for YY: clean minus corrupted, as a share of clean."""
-        return self._share(self.whole(CORRUPTION), f"loss by showing {CORRUPTION} for YY{self.under}")
+        return self._share(self.baseline(CORRUPTION), f"loss by showing {CORRUPTION} for YY{self.under}")
 
     def heatmap(self, n: int) -> dict[str, Any]:
         """The probability of every year by decade of YY, on the first n prompts, as Hanna et al. 2023 draw it in figure 2."""
@@ -152,27 +154,28 @@ class GreaterThan(Attention):
     def direct_sweep_of_mlps(self) -> Measurement:
         """The loss of probability difference with each MLP's direct path to the logits from the 01 prompt: layer × 1."""
         senders = [[Part(layer)] for layer in range(self.subject.transformer.n_layers)]
-        return self._loss_sweep("loss by the direct path of each MLP at END to the logits", senders, (), columns=["MLP"])
+        return self._loss_sweep(
+            "loss by the direct path of each MLP at END to the logits", senders, (), columns=["MLP"], column_axis=""
+        )
 
     def head_sweep_through(self, mlps: Sequence[int]) -> Measurement:
         """The loss with each head's paths from END, straight to the logits or through some MLPs, from the 01 prompt."""
-        model = self.subject.transformer
-        senders = [[Part(layer, head)] for layer in range(model.n_layers) for head in range(model.n_heads)]
+        senders = [[Part(*head)] for head in self.all_heads]
         quantity = f"loss by the paths of each head at END to the logits and through {_mlp_list(mlps)}"
-        return self._loss_sweep(quantity, senders, mlps, columns=[f"H{head}" for head in range(model.n_heads)])
+        return self._loss_sweep(quantity, senders, mlps, **self.heads_axis)
 
     def value_sweep(self, receivers: Sequence[Head]) -> Measurement:
         """The loss by path patching each head at YY into the values of some heads, from the 01 prompt: layer × head."""
         model, into = self.subject.transformer, Receivers(tuple(receivers), "v")
-        senders = [[Head(layer, head)] for layer in range(model.n_layers) for head in range(model.n_heads)]
+        senders = [[head] for head in self.all_heads]
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
             run, new = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens)
             resid = model.path_patch(run, new, senders, into, clean.at("YY"))
-            return (self.logit_difference_of(clean) - self.difference(resid, clean)).T
+            return (self.value_of(clean) - self.value_from(resid, clean)).T
 
         quantity = f"loss by path patching one head at YY to the {into}"
-        return self._grid_of_losses(quantity, measure, [f"H{head}" for head in range(model.n_heads)])
+        return self.change_grid(quantity, CORRUPTION, measure, **self.heads_axis)
 
     def mlp_effect(self, layer: int, *, direct: bool) -> Measurement:
         """What an MLP at END carries to the logits, directly or through the MLPs after it, from the 01 prompt, as a share."""
@@ -185,7 +188,7 @@ class GreaterThan(Attention):
             resid = straight
             if not direct:  # what arrives by all paths, less what arrives straight
                 resid = model.path_patch_parts(run, new, [[Part(layer)]], later)[0] - straight + run.resid[-1][:, -1]
-            return self.logit_difference_of(clean) - self.difference(resid, clean)
+            return self.value_of(clean) - self.value_from(resid, clean)
 
         way = "directly" if direct else "through later MLPs"
         quantity = f"loss by what MLP {layer} at END carries to the logits {way}"
@@ -196,79 +199,36 @@ class GreaterThan(Attention):
         """The circuit of some heads at END, and of MLPs at END that see them."""
         return EndCircuit(self, tuple(heads), tuple(mlps))
 
-    # What patches are judged by
-
-    def difference(self, resid: Float[Tensor, "*n prompt d_model"], batch: Batch) -> Float[np.ndarray, "*n prompt"]:
-        """The probability difference from a final residual stream at END."""
-        found = self.year_probabilities(resid)
-        return (found * _later(batch)).sum(-1) - (found * ~_later(batch)).sum(-1)
-
-    def logit_difference_of(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
-        """The probability difference at END: the metric of this task."""
-        found = self.year_probabilities_of(batch)
-        return (found * _later(batch)).sum(-1) - (found * ~_later(batch)).sum(-1)
-
-    def whole(self, corruption: str = "") -> Measurement:
-        """What shares are taken of: the probability difference, or with a corruption, clean minus corrupted."""
-        if not corruption:
-            return self.samples("probability difference", PROBABILITY, self.logit_difference_of).showing(Shown(self.done))
-
-        def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
-            return self.logit_difference_of(clean) - self.logit_difference_of(replace(corrupted, prompts=clean.prompts))
-
-        cost = self.pairs("clean minus corrupted probability difference", corruption, PROBABILITY, measure)
-        return cost.showing(self.costs(corruption)).presupposing(self.whole())
+    # Steps
 
     def year_probabilities_of(self, batch: Batch) -> Float[np.ndarray, "prompt 100"]:
         """The probability of each two-digit token after each prompt."""
-        return self._of_years(self.subject.last_logits(batch.tokens))
-
-    def year_probabilities(self, resid: Float[Tensor, "*n prompt d_model"]) -> Float[np.ndarray, "*n prompt 100"]:
-        """The same from a final residual stream at END; the whole vocabulary is in the denominator, a few rows at a time."""
-        rows = resid.reshape(-1, resid.shape[-1])
-        parts = [self._of_years(self.subject.transformer.logits(part).float()) for part in rows.split(ROWS)]
-        return np.concatenate(parts).reshape(*resid.shape[:-1], 100)
-
-    def _of_years(self, logits: Float[Tensor, "row d_vocab"]) -> Float[np.ndarray, "row 100"]:
-        return as_array((logits[:, self._year_tokens] - logits.logsumexp(-1, keepdim=True)).exp())
+        return year_probabilities(self.subject.last_logits(batch.tokens), self._year_tokens)
 
     @cached_property
-    def _year_tokens(self) -> Int[Tensor, " 100"]:
-        return torch.tensor(year_tokens(self.subject.tokenizer), device=self.subject.device)
+    def _year_tokens(self) -> tuple[int, ...]:
+        return year_tokens(self.subject.tokenizer)
 
     def _share(self, part: Measurement, quantity: str) -> Measurement:
         """A part of the probability difference as a share of it, on a model that does the task."""
-        grid = side_by_side([part, self.whole()], ["part", "whole"], quantity, PROBABILITY, presupposes=self.majority())
-        return grid.of(lambda means: means[..., 0, 0] / means[..., 0, 1], quantity, SHARE)
+        grid = side_by_side([part, self.baseline()], ["part", "whole"], quantity, PROBABILITY, presupposes=self.competence())
+        return grid.of(lambda means: means[..., 0, 0] / means[..., 0, 1], quantity, share_of_metric(self))
 
     def _loss_sweep(
-        self, quantity: str, senders: Sequence[Collection[Part]], through: Sequence[int], *, columns: Sequence[str]
+        self, quantity: str, senders: Sequence[Collection[Part]], through: Sequence[int], **axes: Any
     ) -> Measurement:
         model = self.subject.transformer
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
             run, new = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens)
             resid = model.path_patch_parts(run, new, senders, through)
-            return (self.logit_difference_of(clean) - self.difference(resid, clean)).T
+            return (self.value_of(clean) - self.value_from(resid, clean)).T
 
-        return self._grid_of_losses(quantity, measure, columns)
-
-    def _grid_of_losses(self, quantity: str, measure: Any, columns: Sequence[str]) -> Measurement:
-        """Clean minus patched probability difference, prompt by prompt, for every cell layer × column."""
-        labels = {"quantity": f"{quantity} ({CORRUPTION})", "column_labels": columns}
-        labels |= {"column_axis": "head", "marks": self._marks} if len(columns) > 1 else {"column_axis": ""}
-        key, chunk = (quantity, CORRUPTION), self._paired(CORRUPTION, measure)
-        return self._swept(key, chunk, PROBABILITY, weighted=False, labels=labels).presupposing(self.majority())
-
-    @property
-    def _marks(self) -> list[tuple[int, int]]:
-        """The heads that the card names for this task."""
-        families = (family for family in self.subject.card.families.values() if family.name.startswith("greater than"))
-        return sorted({tuple(head) for family in families for head in family.heads})
+        return self.change_grid(quantity, CORRUPTION, measure, **axes)
 
 
 @dataclass(frozen=True)
-class EndCircuit:
+class EndCircuit(Intervention):
     """Heads at END whose outputs come from the clean prompt, straight to the logits and through some MLPs; the rest from 01.
 
     So the authors' code evaluates it (`big_ds_experiments.py`): whatever else writes at END, MLPs of other layers included, is
@@ -284,41 +244,44 @@ class EndCircuit:
         """What is kept, in words."""
         return f"{head_list(self.heads)} at END with {_mlp_list(self.mlps)}"
 
-    def probability_difference(self) -> Measurement:
-        """That of the circuit alone, on a model that does the task."""
-        return self._measured("probability difference", self.task.difference, corrupted=False)
+    @property
+    def how(self) -> str:
+        """What is done, in words."""
+        return f"by keeping the circuit {self.name} alone"
+
+    def value(self) -> Measurement:
+        """The metric of the circuit alone, on a model that does the task."""
+        return self._measured(self.task.metric, corrupted=False)
 
     def cutoff_sharpness_gained(self) -> Measurement:
         """The cutoff sharpness of the circuit alone minus that of the model."""
         task, name = self.task, f"cutoff sharpness of the circuit {self.name} minus the model's"
-        circuit = self._measured("cutoff sharpness", self._sharpness, corrupted=False)
+        circuit = self.cutoff_sharpness()
         return circuit.minus(task.cutoff_sharpness(), name, PROBABILITY).presupposing(task.majority())
 
     def cutoff_sharpness(self) -> Measurement:
         """The cutoff sharpness of the circuit alone."""
-        return self._measured("cutoff sharpness", self._sharpness, corrupted=False)
+        return self._measured(cutoff_sharpness(self.task._year_tokens), corrupted=False)
 
-    def share(self) -> Measurement:
+    def remaining(self) -> Measurement:
         """The circuit's probability difference as a share of the model's, each averaged over prompts first."""
-        return self.task._share(self.probability_difference(), f"share kept by the circuit {self.name}")
+        return self.task._share(self.value(), f"share kept by the circuit {self.name}")
 
     def corrupted(self) -> Measurement:
         """The probability difference with the circuit, and nothing else, from the 01 prompt."""
-        return self._measured("probability difference", self.task.difference, corrupted=True)
+        return self._measured(self.task.metric, corrupted=True)
 
-    def _sharpness(self, resid: Float[Tensor, "prompt d_model"], batch: Batch) -> Float[np.ndarray, " prompt"]:
-        return _sharpness(self.task.year_probabilities(resid), batch)
-
-    def _measured(self, quantity: str, read: Any, *, corrupted: bool) -> Measurement:
+    def _measured(self, metric: Metric, *, corrupted: bool) -> Measurement:
         task, sender = self.task, [Part(*head) for head in self.heads]
 
         def measure(clean: Batch, other: Batch) -> np.ndarray:
             runs = [task.subject.run(batch.tokens) for batch in (clean, other)]
             base, new = runs if corrupted else reversed(runs)
-            return read(task.subject.transformer.path_patch_parts(base, new, [sender], self.mlps)[0], clean)
+            model = task.subject.transformer
+            return metric.of_streams(model, model.path_patch_parts(base, new, [sender], self.mlps)[0], clean)
 
         how = "with the circuit alone corrupted" if corrupted else "of the circuit alone"
-        measured = task.pairs(f"{quantity} {how}: {self.name}", CORRUPTION, PROBABILITY, measure)
+        measured = task.pairs(f"{metric.name} {how}: {self.name}", CORRUPTION, metric.unit, measure)
         return measured.presupposing(task.majority())
 
 
@@ -331,9 +294,43 @@ def _later(batch: Batch) -> np.ndarray:
     return np.arange(100) > _starts(batch)[:, None]
 
 
-def _sharpness(probabilities: Float[np.ndarray, "prompt 100"], batch: Batch) -> Float[np.ndarray, " prompt"]:
-    rows, starts = np.arange(len(probabilities)), _starts(batch)
-    return probabilities[rows, starts + 1] - probabilities[rows, starts - 1]
+@lru_cache
+def probability_difference(years: tuple[int, ...]) -> Metric:
+    """The probability of all years after YY minus that of all others; years: the tokens of 00 to 99."""
+
+    def of_logits(logits: Float[Tensor, "*n prompt d_vocab"], batch: Batch) -> Float[np.ndarray, "*n prompt"]:
+        found, later = year_probabilities(logits, years), _later(batch)
+        return (found * later).sum(-1) - (found * ~later).sum(-1)
+
+    return Metric("probability difference", PROBABILITY, of_logits, shows="years after YY are likelier than all others")
+
+
+@lru_cache
+def cutoff_sharpness(years: tuple[int, ...]) -> Metric:
+    """The probability of YY + 1 minus that of YY − 1; years: the tokens of 00 to 99."""
+
+    def of_logits(logits: Float[Tensor, "*n prompt d_vocab"], batch: Batch) -> Float[np.ndarray, "*n prompt"]:
+        found, rows, starts = year_probabilities(logits, years), np.arange(len(batch.prompts)), _starts(batch)
+        return found[..., rows, starts + 1] - found[..., rows, starts - 1]
+
+    return Metric("cutoff sharpness", PROBABILITY, of_logits, shows="the year after YY is likelier than the one before")
+
+
+@lru_cache
+def later_years_over_half(years: tuple[int, ...]) -> Metric:
+    """The probability of all years after YY, less one half; years: the tokens of 00 to 99."""
+
+    def of_logits(logits: Float[Tensor, "*n prompt d_vocab"], batch: Batch) -> Float[np.ndarray, "*n prompt"]:
+        return (year_probabilities(logits, years) * _later(batch)).sum(-1) - 0.5
+
+    name, shows = "probability of years after YY, above one half", "years after YY have most of the probability"
+    return Metric(name, PROBABILITY, of_logits, shows=shows)
+
+
+def year_probabilities(logits: Float[Tensor, "*n d_vocab"], years: tuple[int, ...]) -> Float[np.ndarray, "*n 100"]:
+    """The probability of each two-digit token, over the whole vocabulary."""
+    wanted = torch.tensor(years, device=logits.device)
+    return as_array((logits[..., wanted] - logits.logsumexp(-1, keepdim=True)).exp())
 
 
 def _mlp_list(layers: Sequence[int]) -> str:

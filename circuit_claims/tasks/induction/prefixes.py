@@ -19,7 +19,7 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Samples
 from circuit_claims.measure.store import SessionStore
 from circuit_claims.subjects.subject import Subject
-from circuit_claims.tasks.task import as_array
+from circuit_claims.tasks.metric import as_array
 from circuit_claims.untested import Untested
 
 #: Prefix lengths that are looked at, of the source's 1 to 9; sequences of each, and how many go through the model at once.
@@ -31,7 +31,7 @@ STREAM = 2025
 
 @dataclass(frozen=True)
 class Prefixes:
-    """Random sequences in which a prefix of some length is said twice, on one subject."""
+    """Random sequences in which a prefix of some length is repeated, on one subject."""
 
     subject: Subject
     seed: int

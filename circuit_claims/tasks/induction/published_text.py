@@ -22,7 +22,7 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples
 from circuit_claims.subjects.subject import Subject
-from circuit_claims.tasks.task import as_array
+from circuit_claims.tasks.metric import as_array
 from circuit_claims.untested import Untested
 
 Kind = Literal["previous token", "duplicate token", "induction"]

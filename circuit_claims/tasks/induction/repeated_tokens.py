@@ -38,7 +38,7 @@ Distance = Literal["largest difference", "correlation"]
 
 @dataclass(frozen=True, repr=False)
 class RepeatedTokens:
-    """Sequences of random tokens that are said twice.
+    """Sequences of repeated random tokens.
 
     length: of the half that is repeated; a model of fewer positions gets what fits.
     ids: the first token id that is drawn, and the first that is not; a smaller vocabulary is drawn from as a whole. None for

@@ -343,9 +343,7 @@ class Keys(Changed):
         senders = self.task.others_at_random(self.senders, numbers[0]) if at_random else self.senders
         positions = torch.arange(run.tokens.shape[1], device=run.tokens.device).expand(run.tokens.shape)
         receivers = Receivers(tuple(of), "k")
-        return self.task.subject.transformer.receiver_inputs(
-            run, self.task.other_runs(numbers), senders, receivers, positions
-        )
+        return self.task.subject.transformer.receiver_inputs(run, self.task.other_runs(numbers), senders, receivers, positions)
 
 
 def _one(run: Run, row: int) -> Run:

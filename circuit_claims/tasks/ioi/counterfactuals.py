@@ -10,17 +10,16 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.tasks.ioi.signals import COUNTERFACTUALS, POSITIONS, TOKENS
-from circuit_claims.tasks.operations.circuits import Circuits
 from circuit_claims.tasks.operations.head_parts import parts_of
-from circuit_claims.tasks.task import head_list
+from circuit_claims.tasks.task import Task, head_list
 
 
 @dataclass(frozen=True, repr=False)
-class Counterfactuals(Circuits):
+class Counterfactuals(Task):
     """Counterfactual outputs of S-inhibition heads."""
 
     def signals(self, heads: Sequence[Head], *, at: str = "END") -> Measurement:
-        """logit(IO) − logit(S) with these heads' outputs from each of the six data sets: a grid token × position, in logits."""
+        """The metric with these heads' outputs from each of the six data sets: a grid token × position."""
 
         def measure(batch: Batch) -> Float[np.ndarray, "prompt token position"]:
             run, positions = self.subject.run(batch.tokens), batch.at(at)
@@ -30,16 +29,16 @@ class Counterfactuals(Circuits):
                     change = COUNTERFACTUALS[token, position]
                     (other,) = self.batches([prompt.changed(change) if change else prompt for prompt in batch.prompts])
                     settings.append(parts_of(self, other, heads, "output", positions))
-            differences = self.difference(self.subject.transformer.intervene(run, settings), batch)
+            differences = self.value_from(self.subject.transformer.intervene(run, settings), batch)
             return differences.T.reshape(len(batch.prompts), len(TOKENS), len(POSITIONS))
 
         grid = self.grid(
-            f"logit difference with {head_list(heads)} at {at} from counterfactual prompts",
-            "logits",
+            f"{self.metric.name} with {head_list(heads)} at {at} from counterfactual prompts",
+            self.metric.unit,
             measure,
             rows=TOKENS,
             row_axis="token signal",
             columns=POSITIONS,
             column_axis="position signal",
         )
-        return grid.presupposing(self.whole())
+        return grid.presupposing(self.competence())

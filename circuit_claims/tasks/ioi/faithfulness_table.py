@@ -65,14 +65,14 @@ class FaithfulnessTable:
 
     def _values(self, template: int, order: str, kept: bool, n: int) -> Float[np.ndarray, " prompt"]:
         task = self._of(template, order)
-        return (task.circuit(self.nodes).logit_difference() if kept else task.whole()).take(n).values
+        return (task.circuit(self.nodes).value() if kept else task.baseline()).take(n).values
 
     def _whole(self, n: int) -> Samples:
         cells = [(template, order) for template in self.task.population.templates for order in ORDERS]
         values = [self._values(template, order, False, n) for template, order in cells]
         clusters = [template for template, _ in cells for _ in range(n)]
-        shown = Shown(self.task.done)
-        return Samples(np.concatenate(values), "logit difference", "logits", clusters, shown=shown)
+        shown = Shown(self.task.metric.shows)
+        return Samples(np.concatenate(values), self.task.metric.name, self.task.metric.unit, clusters, shown=shown)
 
 
 def faithfulness_table(task: Circuits, nodes: Iterable[Node], *, prepend_bos: bool) -> Measurement:

@@ -3,37 +3,63 @@
     ioi.logit_difference()
     ioi.changed("extra IO").logit_difference()
     ioi.patch(card.heads("name mover"), at="END").recovery()
-    ioi.ablate(card.heads("S-inhibition"), by="mean").logit_difference()
-    ioi.head_sweep(at="END").of(...)
+    ioi.ablate(card.heads("S-inhibition"), by="mean").value()
+    ioi.head_sweep(at="END")
 
 Everything returns a `Measurement`: nothing is computed until `expect` asks for prompts.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
+from circuit_claims.measure.samples import Shown
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.prompts.ioi import Half, Population, Prompt
+from circuit_claims.prompts.ioi import Population, Prompt
+from circuit_claims.prompts.source import Half
 from circuit_claims.prompts.strategies import FEWEST_NAMES
 from circuit_claims.prompts.templates import TWO_SENTENCE_TEMPLATES
+from circuit_claims.tasks.ioi.counterfactuals import Counterfactuals
 from circuit_claims.tasks.ioi.faithfulness_table import faithfulness_table
+from circuit_claims.tasks.ioi.projections import NameProjections
+from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, Metric, as_array
+from circuit_claims.tasks.operations.attention import Attention
+from circuit_claims.tasks.operations.attribution_patching import AttributionPatching
+from circuit_claims.tasks.operations.circuits import Circuits
+from circuit_claims.tasks.operations.copy_score import CopyScores
 from circuit_claims.tasks.operations.direct_attribution import DirectAttribution
-from circuit_claims.tasks.task import as_array, in_order, with_article
+from circuit_claims.tasks.operations.intervention import share_of_metric
+from circuit_claims.tasks.operations.patching import Patching
+from circuit_claims.tasks.operations.published_prompts import PublishedPrompts
+from circuit_claims.tasks.operations.self_repair import SelfRepair
+from circuit_claims.tasks.task import in_order, with_article
 
-LOGITS = "logits"
+PREFERENCE = LOGIT_DIFFERENCE.showing("IO is preferred")
 
 
 @dataclass(frozen=True, repr=False)
-class IOI(DirectAttribution):
+class IOI(
+    Patching,
+    AttributionPatching,
+    Attention,
+    CopyScores,
+    Circuits,
+    SelfRepair,
+    DirectAttribution,
+    Counterfactuals,
+    NameProjections,
+    PublishedPrompts,
+):
     """Indirect object identification on one subject (Wang et al. 2022)."""
 
     population: Population
-    done: ClassVar[str] = "IO is preferred"
+
+    def own_metric(self) -> Metric:
+        """The logit difference, above zero where IO is preferred."""
+        return PREFERENCE
 
     # Which prompts
 
@@ -76,7 +102,7 @@ class IOI(DirectAttribution):
 
     def logit_difference(self) -> Measurement:
         """logit(IO) − logit(S) at END, in logits (Wang et al. 2022, section 2)."""
-        return self.whole()
+        return self.measured_by(PREFERENCE).showing(Shown(PREFERENCE.shows))
 
     def probability(self) -> Measurement:
         """The probability of IO at END, over the whole vocabulary (Wang et al. 2022, section 2)."""
@@ -89,11 +115,11 @@ class IOI(DirectAttribution):
 
     def prefers_io(self) -> Measurement:
         """1 where IO's logit is above S's (Wang et al. 2022, section 2)."""
-        return self.samples("IO above S", "rate", lambda batch: (self.logit_difference_of(batch) > 0).astype(float))
+        return self.samples("IO above S", "rate", lambda batch: (self._value(PREFERENCE, batch) > 0).astype(float))
 
     def prefers_s(self) -> Measurement:
         """1 where S's logit is above IO's (Wang et al. 2022, figure 8)."""
-        return self.samples("S above IO", "rate", lambda batch: (self.logit_difference_of(batch) < 0).astype(float))
+        return self.samples("S above IO", "rate", lambda batch: (self._value(PREFERENCE, batch) < 0).astype(float))
 
     def answers_io(self) -> Measurement:
         """1 where IO is the likeliest token of the whole vocabulary."""
@@ -104,19 +130,19 @@ class IOI(DirectAttribution):
         return self.samples("IO is the top token", "rate", measure)
 
     def effect_of(self, change: str) -> Measurement:
-        """How much a change moves the logit difference, as a share of the unchanged one: (changed − unchanged) / unchanged.
+        """How much a change moves the metric, as a share of the unchanged one: (changed − unchanged) / unchanged.
 
         Paired prompt by prompt; both are averaged over prompts before they are divided.
         """
         unchanged = replace(self.changed(change), change=self.change)
 
         def chunk(prompts: Sequence[Prompt]) -> np.ndarray:
-            after = in_order(self.batches([prompt.changed(change) for prompt in prompts]), self.logit_difference_of)
-            before = in_order(self.batches(prompts), self.logit_difference_of)
+            after = in_order(self.batches([prompt.changed(change) for prompt in prompts]), self.value_of)
+            before = in_order(self.batches(prompts), self.value_of)
             return np.stack([after - before, before], axis=1)
 
-        quantity = f"change of the logit difference by {with_article(change)}"
-        measured = unchanged.measurement(("effect", change), chunk, quantity, "share of the logit difference")
+        quantity = f"change of the {self.metric.name} by {with_article(change)}"
+        measured = unchanged.measurement(("effect", change), chunk, quantity, share_of_metric(self))
         return unchanged.as_shares(measured, "")
 
     def faithfulness_table(self, nodes: Iterable[tuple[Head, str]], *, prepend_bos: bool) -> Measurement:

@@ -1,7 +1,7 @@
 """Attribution patching: the first-order estimate of every patch, and how far it is from the patch itself.
 
     ioi.attribution_sweep(part="q", corruption="S2 to IO")
-    ioi.attribution_agreement("mlp_out").of(correlation, ...)
+    ioi.attribution_correlation("mlp_out")
 
 Nanda 2023 ("Attribution Patching: Activation Patching At Industrial Scale"); the numbers of its demo are TransformerLens's.
 """
@@ -14,19 +14,17 @@ import numpy as np
 from circuit_claims.measure.agreement import correlation, largest_difference, two_sweeps
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.prompts.ioi import Population
+from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, as_array
 from circuit_claims.tasks.operations.head_parts import BLOCKS, PARTS, SITES, Block, Part
-from circuit_claims.tasks.operations.patching import SHARE, Patching
-from circuit_claims.tasks.task import as_array
+from circuit_claims.tasks.operations.sweeps import SHARE, head_sweep, places, places_axis, residual_sweep
+from circuit_claims.tasks.task import Task
 
 
 @dataclass(frozen=True, repr=False)
-class AttributionPatching(Patching):
-    """First-order estimates of denoising, on prompts and their corruptions."""
+class AttributionPatching(Task):
+    """First-order estimates of denoising, on prompts and their corruptions, of the difference of the two answers' logits."""
 
-    population: Population
-
-    def attribution_sweep(self, *, part: Part = "output", corruption: str = "S2 to IO") -> Measurement:
+    def attribution_sweep(self, *, part: Part = "output", corruption: str | None = None) -> Measurement:
         """The estimated recovery by a part of each head, added up over all positions: a grid layer × head.
 
         In the units of `head_sweep`: a share of clean minus corrupted logit difference, each averaged over prompts first.
@@ -34,49 +32,53 @@ class AttributionPatching(Patching):
         quantity = f"attribution to one head's {PARTS[part]} at all positions"
         return self._estimated(quantity, part, corruption, self.heads_axis)
 
-    def residual_attribution_sweep(self, *, site: Block = "resid_pre", corruption: str = "S2 to IO") -> Measurement:
+    def residual_attribution_sweep(self, *, site: Block = "resid_pre", corruption: str | None = None) -> Measurement:
         """The estimated recovery by what each layer has at one position, in the cells and units of `residual_sweep`."""
-        return self._estimated(f"attribution to {BLOCKS[site]}", site, corruption, self.places_axis)
+        return self._estimated(f"attribution to {BLOCKS[site]}", site, corruption, places_axis(self))
 
-    def attribution_agreement(self, of: Part | Block, *, corruption: str = "S2 to IO") -> Measurement:
-        """Patching and its estimate side by side, cell by cell, for `measures.agreement` to compare; drawn as a scatter.
+    def attribution_agreement(self, of: Part | Block, *, corruption: str | None = None) -> Measurement:
+        """Patching and its estimate side by side, cell by cell, for `measure.agreement` to compare; drawn as a scatter.
 
         of: a part of every head (at all positions together), or what every layer has at one position. Drawn prompts are
         as many as there are templates in both orders, one of each: a sweep at all positions patches every head of every
         prompt, and the templates, which intervals go over, are all there.
         """
+        corruption = self.corruption(corruption, "attribution")
         if of in PARTS:
-            exact = self.head_sweep(part=of, at=None, corruption=corruption)
+            exact = head_sweep(self, of, None, corruption)
             estimated = self.attribution_sweep(part=of, corruption=corruption)
         else:
-            exact = self.residual_sweep(site=of, corruption=corruption)
+            exact = residual_sweep(self, of, corruption)
             estimated = self.residual_attribution_sweep(site=of, corruption=corruption)
         what = f"one head's {PARTS[of]}" if of in PARTS else BLOCKS[of]
         name = f"patching and attribution patching of {what} ({corruption}){self.under}"
         both = two_sweeps(exact, estimated, name, f"estimated, {SHARE}")
         return both if self.fixed else replace(both, limit=len(self.population.frames()))
 
-    def attribution_correlation(self, of: Part | Block, *, corruption: str = "S2 to IO") -> Measurement:
+    def attribution_correlation(self, of: Part | Block, *, corruption: str | None = None) -> Measurement:
         """Pearson's coefficient, over all cells, of the recoveries by patching and their estimates."""
         what = f"correlation of patching with attribution patching, {_named(of)}"
         return self.attribution_agreement(of, corruption=corruption).of(correlation, what, "correlation")
 
-    def attribution_error(self, of: Part | Block, *, corruption: str = "S2 to IO") -> Measurement:
+    def attribution_error(self, of: Part | Block, *, corruption: str | None = None) -> Measurement:
         """The largest difference, over all cells, of a recovery by patching and its estimate."""
         what = f"largest error of attribution patching, {_named(of)}"
         return self.attribution_agreement(of, corruption=corruption).of(largest_difference, what, SHARE)
 
-    def _estimated(self, quantity: str, of: Part | Block, corruption: str, axes: dict[str, Any]) -> Measurement:
+    def _estimated(self, quantity: str, of: Part | Block, given: str | None, axes: dict[str, Any]) -> Measurement:
+        if self.metric.of_logits is not LOGIT_DIFFERENCE.of_logits:
+            raise ValueError(f"attribution patching estimates logit differences, and not the {self.metric.name}: patch instead")
+        corruption = self.corruption(given, "attribution")
         # One backward pass serves all sweeps, so all are measured, and kept, as one.
-        model, columns = self.subject.transformer, len(self.places_axis["columns"])
+        model, columns = self.subject.transformer, len(places_axis(self)["columns"])
         sizes = dict.fromkeys(PARTS, model.n_layers * model.n_heads) | dict.fromkeys(BLOCKS, model.n_layers * columns)
         first = sum(size for name, size in list(sizes.items())[: list(sizes).index(of)])
 
         def packed(clean: Batch, corrupted: Batch) -> np.ndarray:
             found = model.attributions(self.subject.run(clean.tokens), self.subject.run(corrupted.tokens), clean.answers)
             heads = [as_array(found[SITES[part]].sum(2)) for part in PARTS]
-            places = [place.expand(-1, model.n_layers)[:, :, None] for place in self.places(clean)]
-            blocks = [np.stack([as_array(found[site].gather(2, at))[..., 0] for at in places], axis=-1) for site in BLOCKS]
+            where = [place.expand(-1, model.n_layers)[:, :, None] for place in places(self, clean)]
+            blocks = [np.stack([as_array(found[site].gather(2, at))[..., 0] for at in where], axis=-1) for site in BLOCKS]
             _, whole = self.recovered(clean, corrupted, [])
             return np.concatenate([each.reshape(len(whole), -1) for each in (*heads, *blocks, whole)], axis=1)
 

@@ -27,28 +27,23 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Shown
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.prompts.roles import SUBJECT, TRACED_PARTS, TRACED_ROLES
-from circuit_claims.tasks.operations.logit_lens import LogitLens
-from circuit_claims.tasks.task import as_array, clusters_of, in_order
+from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, PROBABILITY, Metric
+from circuit_claims.tasks.task import Task, clusters_of, in_order
 
 Corruption = Literal["interchange", "noise"]
 #: What a corruption is measured in.
-SCORES: dict[Corruption, tuple[str, str]] = {
-    "interchange": ("logit difference", "logits"),
-    "noise": ("probability of the answer", "probability"),
-}
-State = Literal["resid", "mlp", "attn"]
+METRICS: dict[Corruption, Metric] = {"interchange": LOGIT_DIFFERENCE, "noise": PROBABILITY}
+State = Literal["resid", "attn_out", "mlp_out"]
 #: States and where they are: "resid" is the stream after a layer, as in the paper.
-SITES: dict[State, Site] = {"resid": "resid_post", "mlp": "mlp_out", "attn": "attn_out"}
+SITES: dict[State, Site] = {"resid": "resid_post", "attn_out": "attn_out", "mlp_out": "mlp_out"}
 #: Noise is this many times as wide as embeddings are spread (section 2), and drawn this often for each prompt.
 NOISE, DRAWS = 3.0, 3
 #: Outputs of MLPs and of attention are restored this many layers at a time, of 48 (the paper's window, in GPT-2 XL).
 WINDOW, OF_LAYERS = 10, 48
-#: Numbers that the logits of one chunk may hold.
-LOGITS_AT_ONCE = 50_000_000
 
 
 @dataclass(frozen=True, repr=False)
-class CausalTracing(LogitLens, ABC):
+class CausalTracing(Task, ABC):
     """Causal tracing of prompts that know where their subject stands (`phrases`) and who else might stand there."""
 
     def total_effect(self, corruption: Corruption = "interchange") -> Measurement:
@@ -57,7 +52,7 @@ class CausalTracing(LogitLens, ABC):
         Raises ValueError for an unknown corruption, and for published prompts, which do not say where their subject stands.
         """
         self._check(corruption)
-        quantity, unit = SCORES[corruption]
+        quantity, unit = METRICS[corruption].name, METRICS[corruption].unit
 
         def measure(batch: Batch) -> np.ndarray:
             return self._traced(batch, corruption, None)[1]
@@ -68,7 +63,7 @@ class CausalTracing(LogitLens, ABC):
     def corrupted(self, corruption: Corruption = "interchange") -> Measurement:
         """The same quantity with the subject corrupted."""
         self._check(corruption)
-        quantity, unit = SCORES[corruption]
+        quantity, unit = METRICS[corruption].name, METRICS[corruption].unit
 
         def measure(batch: Batch) -> np.ndarray:
             return (
@@ -77,18 +72,18 @@ class CausalTracing(LogitLens, ABC):
 
         return self.samples(f"{quantity} under {corruption} of the subject", unit, measure)
 
-    def share_lost(self, corruption: Corruption = "interchange") -> Measurement:
-        """What corrupting the subject costs, as a share of what there was: above 1 where the answer turns."""
-        quantity, whole = SCORES[corruption][0], self._clean_score(corruption)
+    def share(self, corruption: Corruption = "interchange") -> Measurement:
+        """What corrupting the subject costs, as a share of the clean score: above 1 where it changes sign."""
+        quantity, whole = METRICS[corruption].name, self._clean_score(corruption)
         return self.total_effect(corruption).share_of(whole, f"share of the {quantity} lost by {corruption} of the subject")
 
     def _clean_score(self, corruption: Corruption) -> Measurement:
-        quantity, unit = SCORES[corruption]
+        quantity, unit = METRICS[corruption].name, METRICS[corruption].unit
 
         def measure(batch: Batch) -> np.ndarray:
             return self._score(batch, corruption, self._clean(batch).resid[-1][:, -1])
 
-        return self.samples(f"{quantity} of known facts", unit, measure).showing(Shown(self.done))
+        return self.samples(f"{quantity} of known facts", unit, measure).showing(Shown(self.metric.shows))
 
     def trace(self, state: State = "resid", *, corruption: Corruption = "interchange") -> Measurement:
         """The share of the total effect that each state restores by itself: a grid layer × role of its token.
@@ -108,7 +103,7 @@ class CausalTracing(LogitLens, ABC):
         """
 
         def measure(batch: Batch) -> np.ndarray:
-            places = [(batch.at(role), state) for role in ("last subject token", "END") for state in ("mlp", "attn")]
+            places = [(batch.at(role), state) for role in ("last subject token", "END") for state in ("mlp_out", "attn_out")]
             edits = [its for where, state in places for its in self._restoring(batch, state, where)]
             effects, whole = self._traced(batch, corruption, edits)
             cells = effects.reshape(len(whole), len(places), -1).swapaxes(1, 2)
@@ -123,7 +118,7 @@ class CausalTracing(LogitLens, ABC):
         """
 
         def take(n: int) -> Grid:
-            both = [self.trace(corruption=corruption).take(n) for corruption in SCORES]
+            both = [self.trace(corruption=corruption).take(n) for corruption in METRICS]
             return Grid(
                 values=np.concatenate([grid.values for grid in both], axis=2),
                 quantity="effects of restoring the stream under interchange and under noise",
@@ -131,7 +126,7 @@ class CausalTracing(LogitLens, ABC):
                 clusters=both[0].clusters,
                 row_labels=both[0].row_labels,
                 column_axis="token",
-                column_labels=[f"{role}, {corruption}" for corruption in SCORES for role in TRACED_ROLES],
+                column_labels=[f"{role}, {corruption}" for corruption in METRICS for role in TRACED_ROLES],
                 drawn=_beside(*both),
             )
 
@@ -177,7 +172,7 @@ class CausalTracing(LogitLens, ABC):
             outs = []
             for layer in range(model.n_layers):
                 attention = model.attention(layer, run.resid[layer]).out
-                outs.append(attention if state == "attn" else model.mlp_out(layer, run.resid[layer] + attention))
+                outs.append(attention if state == "attn_out" else model.mlp_out(layer, run.resid[layer] + attention))
             return torch.stack(outs)
 
         place = ("written", state, batch.tokens.shape, batch.tokens.cpu().numpy().tobytes())
@@ -199,8 +194,8 @@ class CausalTracing(LogitLens, ABC):
         return np.mean(effects, axis=0) if effects else np.empty((len(clean), 0)), np.mean(wholes, axis=0)
 
     def _check(self, corruption: str) -> None:
-        if corruption not in SCORES:
-            raise ValueError(f"unknown corruption {corruption!r}: use one of {', '.join(SCORES)}")
+        if corruption not in METRICS:
+            raise ValueError(f"unknown corruption {corruption!r}: use one of {', '.join(METRICS)}")
         if self.fixed:
             raise ValueError("published prompts do not say where their subject stands: trace drawn ones")
 
@@ -238,16 +233,7 @@ class CausalTracing(LogitLens, ABC):
 
     def _score(self, batch: Batch, corruption: Corruption, resid: Float[Tensor, "*n prompt d_model"]) -> np.ndarray:
         """What a corruption is measured in, from final streams at END: `[*n, prompt]`."""
-        if corruption == "interchange":
-            return self.difference(resid, batch)
-        model = self.subject.transformer
-        flat, wanted = resid.reshape(-1, resid.shape[-1]), batch.answers[:, 0].expand(resid.shape[:-1]).reshape(-1)
-        step, parts = max(1, LOGITS_AT_ONCE // model.W_U.shape[1]), []
-        for first in range(0, len(flat), step):
-            logits = model.logits(flat[first : first + step]).float()
-            chosen = logits.gather(1, wanted[first : first + step, None])[:, 0]
-            parts.append(as_array((chosen - logits.logsumexp(-1)).exp()))
-        return np.concatenate(parts).reshape(resid.shape[:-1])
+        return METRICS[corruption].of_streams(self.subject.transformer, resid, batch)
 
     def _trace_grid(
         self, quantity: str, corruption: Corruption, measure: Callable[[Batch], np.ndarray], columns: Sequence[str]
@@ -261,7 +247,7 @@ class CausalTracing(LogitLens, ABC):
             return Grid(
                 values=packed[:, : -1 - len(columns)].reshape(len(prompts), n_layers, len(columns)),
                 weights=packed[:, -1],
-                whole_unit=SCORES[corruption][1],
+                whole_unit=METRICS[corruption].unit,
                 whole_shown=self.costs(corruption),
                 denominator=self._clean_score(corruption).take(n),
                 quantity=names,
@@ -297,7 +283,7 @@ def _packed(cells: np.ndarray, there: np.ndarray, whole: np.ndarray) -> Float[np
 
 
 def _named(state: State) -> str:
-    return {"resid": "the stream after a layer", "mlp": "MLP outputs", "attn": "attention outputs"}[state]
+    return {"resid": "the stream after a layer", "mlp_out": "MLP outputs", "attn_out": "attention outputs"}[state]
 
 
 def _beside(interchange: Grid, noise: Grid) -> dict[str, Any]:

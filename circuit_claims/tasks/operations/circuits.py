@@ -1,11 +1,12 @@
 """Circuits as objects: sets of nodes that are kept while all other heads are knocked out, and what the claims on them need.
 
-Source: Wang et al. 2022, section 4. F is the mean logit difference, M the model, C the circuit: faithfulness compares F(C) with
+Source: Wang et al. 2022, section 4. F is the mean of the metric, M the model, C the circuit: faithfulness compares F(C) with
 F(M); completeness F(C \\ K) with F(M \\ K) for subsets K of C; minimality F(C \\ (K ∪ {v})) with F(C \\ K) for every node v.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,57 +15,70 @@ from circuit_claims.measure import ties
 from circuit_claims.measure.measurement import Measurement, combined, side_by_side
 from circuit_claims.measure.samples import GridStatistic
 from circuit_claims.tasks.operations.ablation import ABLATIONS, Ablation
-from circuit_claims.tasks.operations.copy_score import CopyScores
-from circuit_claims.tasks.operations.knockouts import KnockedOut, Node, knocked_out_differences
+from circuit_claims.tasks.operations.intervention import Intervention, share_of_metric
+from circuit_claims.tasks.operations.knockouts import KnockedOut, Node, knocked_out_values
 from circuit_claims.tasks.operations.reference_means import REFERENCE_SIZE
+from circuit_claims.tasks.task import Task
 from circuit_claims.untested import Untested
 
 
 @dataclass(frozen=True, repr=False)
-class Circuits(CopyScores):
-    """Knock-outs of heads, MLPs and nodes, and circuits."""
+class Circuits(Task):
+    """Knock-outs of heads, MLPs and nodes, and circuits.
+
+    The population says which prompts are of one form, for means and resampling: see `reference_means`.
+    """
+
+    #: Reference prompts of each form that a mean is taken over, unless an operation says otherwise.
+    reference_size: ClassVar[int] = REFERENCE_SIZE
 
     def ablate(self, heads: Sequence[Head], *, by: Ablation = "mean", at: str | None = None) -> KnockedOut:
-        """Knock heads out, together: by the mean over p_ABC of the same template, by zero, or by the prompt's own ABC version.
+        """Knock heads out, together: by the mean over corrupted prompts of the same form, by zero, or by the corrupted prompt.
 
         at: the role at whose position; None for all positions.
         """
-        return KnockedOut(self, frozenset((head, at) for head in heads), by=by)
+        return KnockedOut(self, frozenset((head, at) for head in heads), by=by, reference_size=self.reference_size)
 
     def ablate_mlps(self, layers: Sequence[int], *, by: Ablation = "mean") -> KnockedOut:
         """Knock MLPs out at all positions, together."""
-        return KnockedOut(self, mlps=tuple(layers), by=by)
+        return KnockedOut(self, mlps=tuple(layers), by=by, reference_size=self.reference_size)
 
     def without(
-        self, nodes: Iterable[Node], *, by: Ablation = "mean", reference_size: int = REFERENCE_SIZE, called: str = ""
+        self, nodes: Iterable[Node], *, by: Ablation = "mean", reference_size: int | None = None, called: str = ""
     ) -> KnockedOut:
         """M \\ K: the model with these nodes, each a head at a role's position, knocked out."""
-        return KnockedOut(self, removed=frozenset(nodes), by=by, reference_size=reference_size, called=called)
+        size = reference_size or self.reference_size
+        return KnockedOut(self, removed=frozenset(nodes), by=by, reference_size=size, called=called)
 
     def circuit(
         self,
         nodes: Iterable[Node],
         *,
+        mlps: Iterable[int] | None = None,
         by: Ablation = "mean",
         everywhere: bool = False,
-        reference_size: int = REFERENCE_SIZE,
+        reference_size: int | None = None,
         called: str = "the circuit",
     ) -> "Circuit":
-        """The circuit of these nodes; everywhere: its heads are kept at all positions, not at their own alone."""
+        """The circuit of these nodes; everywhere: its heads are kept at all positions, not at their own alone.
+
+        mlps: the layers whose MLPs are kept, the others being knocked out; None keeps all of them, as the IOI paper does.
+        """
         kept = frozenset((head, None) for head, _ in nodes) if everywhere else frozenset(nodes)
-        return Circuit(self, kept, by, reference_size, called + (", heads at all positions" if everywhere else ""))
+        called += ", heads at all positions" if everywhere else ""
+        size = reference_size or self.reference_size
+        return Circuit(self, kept, by, size, called, None if mlps is None else frozenset(mlps))
 
     def random_nodes_like(self, nodes: Iterable[Node]) -> frozenset[Node]:
         """As many other heads at the same positions, drawn by the task's seed.
 
         Raises Untested where the model has too few other heads.
         """
-        model, nodes = self.subject.transformer, sorted(nodes, key=str)
+        nodes = sorted(nodes, key=str)
         random = np.random.default_rng([self.seed, 4])
         taken, drawn = {head for head, _ in nodes}, set()
-        heads = [Head(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
         for _, role in nodes:
-            free = [head for head in heads if head not in taken and (head, role) not in drawn]
+            free = [head for head in self.all_heads if head not in taken and (head, role) not in drawn]
             if not free:
                 raise Untested(
                     f"nearly all heads of {self.subject.name} are in the circuit: there are no others to compare with"
@@ -74,29 +88,46 @@ class Circuits(CopyScores):
 
     def ablation_spread(self, nodes: Iterable[Node]) -> Measurement:
         """The largest minus the smallest faithfulness of a circuit over the kinds of ablation."""
-        circuits = [self.circuit(nodes, by=by).logit_difference() for by in ABLATIONS]
-        grid = side_by_side(circuits, ABLATIONS, "faithfulness by kind of ablation", "share", whole=self.whole())
+        circuits = [self.circuit(nodes, by=by).value() for by in ABLATIONS]
+        grid = side_by_side(circuits, ABLATIONS, "faithfulness by kind of ablation", "share", whole=self.baseline())
         return grid.of(
             lambda means: np.ptp(means[..., 0, :], axis=-1), "spread of faithfulness over kinds of ablation", "share"
         )
 
 
 @dataclass(frozen=True)
-class Circuit:
-    """Nodes that are kept; by what the others are replaced, and over how many reference prompts a mean is taken."""
+class Circuit(Intervention):
+    """Nodes that are kept; by what the others are replaced, and over how many reference prompts a mean is taken.
+
+    mlps: the layers whose MLPs are kept; None for all. Its change is F(M) − F(C); `faithfulness` is the literature's word for
+    what remains.
+    """
 
     task: Circuits
     nodes: frozenset[Node]
     by: Ablation
     reference_size: int
     called: str
+    mlps: frozenset[int] | None = None
 
     def setting(self, removed: Iterable[Node] = ()) -> KnockedOut:
         """C \\ K as a knock-out."""
         removed = frozenset(removed)
         called = self.called if not removed else f"{self.called} without {_listed(removed)}"
         size = self.reference_size
-        return KnockedOut(self.task, removed, self.nodes, by=self.by, reference_size=size, called=f"of {called}")
+        layers = range(self.task.subject.transformer.n_layers)
+        mlps = () if self.mlps is None else tuple(layer for layer in layers if layer not in self.mlps)
+        return KnockedOut(self.task, removed, self.nodes, mlps, self.by, size, f"of {called}")
+
+    @property
+    def name(self) -> str:
+        """What was done, in words."""
+        return self.setting().name
+
+    @property
+    def how(self) -> str:
+        """What was done, in words."""
+        return self.name
 
     def without(self, removed: Iterable[Node]) -> KnockedOut:
         """C \\ K."""
@@ -106,60 +137,60 @@ class Circuit:
         """M \\ K, knocked out as the circuit's other nodes are."""
         return task.without(removed, by=self.by, reference_size=self.reference_size)
 
-    def logit_difference(self) -> Measurement:
-        """F(C): the mean logit difference of the circuit alone, in logits."""
-        return self.setting().logit_difference()
+    def value(self) -> Measurement:
+        """F(C): the metric of the circuit alone."""
+        return self.setting().value()
 
     def faithfulness(self) -> Measurement:
         """F(C) / F(M), each averaged over prompts first; its distribution over prompts is drawn beside it."""
-        quantity = f"faithfulness {self.setting().name}: F(C) / F(M){self.task.under}"
-        return self.logit_difference().share_of(self.task.whole(), quantity).with_distribution()
+        quantity = f"faithfulness {self.name}: F(C) / F(M){self.task.under}"
+        return self.value().share_of(self.task.baseline(), quantity).with_distribution()
 
     def mean_of_ratios(self) -> Measurement:
         """The mean over prompts of each prompt's own ratio of circuit to model."""
-        quantity = f"mean of the prompts' own ratios {self.setting().name}{self.task.under}"
-        ratios = self.logit_difference().share_by_prompt_of(self.task.whole(), quantity)
-        return ratios.presupposing(self.task.whole()).with_distribution()
+        quantity = f"mean of the prompts' own ratios {self.name}{self.task.under}"
+        ratios = self.value().share_by_prompt_of(self.task.baseline(), quantity)
+        return ratios.presupposing(self.task.competence()).with_distribution()
 
     def ratio_bias(self) -> Measurement:
         """By how much the mean of the prompts' own ratios exceeds the ratio of the means (Miller et al. 2024)."""
-        columns = [self.logit_difference(), self.task.whole(), self.mean_of_ratios()]
+        columns = [self.value(), self.task.baseline(), self.mean_of_ratios()]
         grid = side_by_side(
             columns,
             ["circuit", "model", "mean of ratios"],
             "means behind the two faithfulnesses",
             "",
-            presupposes=self.task.whole(),
+            presupposes=self.task.competence(),
         )
         return grid.of(
             lambda means: means[..., 0, 2] - means[..., 0, 0] / means[..., 0, 1], "mean of ratios minus ratio of means", "share"
         )
 
     def gap(self) -> Measurement:
-        """F(M) − F(C), in logits."""
+        """F(M) − F(C)."""
         return self.incompleteness(())
 
     def incompleteness(self, removed: Iterable[Node], called: str = "") -> Measurement:
-        """F(M \\ K) − F(C \\ K), in logits, with K taken out of both; for an empty K, the gap of faithfulness."""
+        """F(M \\ K) − F(C \\ K), with K taken out of both; for an empty K, the gap of faithfulness."""
         removed = frozenset(removed)
         name = called or (_listed(removed) if removed else "")
-        of = f"F(M \\ K) − F(C \\ K) {self.setting().name}, K = {name}" if removed else f"F(M) − F(C) {self.setting().name}"
-        model = self._model_without(self.task, removed).logit_difference() if removed else self.task.whole()
-        gap = model.minus(self.without(removed).logit_difference(), of + self.task.under, "logits")
-        return gap.presupposing(self.task.whole())
+        of = f"F(M \\ K) − F(C \\ K) {self.name}, K = {name}" if removed else f"F(M) − F(C) {self.name}"
+        model = self._model_without(self.task, removed).value() if removed else self.task.baseline()
+        gap = model.minus(self.without(removed).value(), of + self.task.under, self.task.metric.unit)
+        return gap.presupposing(self.task.competence())
 
-    def lead_over(self, other: "Circuit") -> Measurement:
-        """F(C) of this circuit minus F(C) of another, as a share of F(M)."""
-        quantity = f"F(C) {self.setting().name} minus {other.setting().name}"
-        lead = self.logit_difference().minus(other.logit_difference(), quantity, "logits")
-        return lead.share_of(self.task.whole(), quantity + self.task.under, "share of the logit difference")
+    def lead_over(self, other: "Circuit | KnockedOut") -> Measurement:
+        """F(C) of this circuit minus that of another, or of a circuit without some of its nodes, as a share of F(M)."""
+        quantity = f"F(C) {self.name} minus {other.name}"
+        lead = self.value().minus(other.value(), quantity, self.task.metric.unit)
+        return lead.share_of(self.task.baseline(), quantity + self.task.under, share_of_metric(self.task))
 
     def incompleteness_size(self, removed: Iterable[Node], called: str = "") -> Measurement:
-        """|F(M \\ K) − F(C \\ K)|, in logits: the size of the mean difference, whatever its sign."""
+        """|F(M \\ K) − F(C \\ K)|: the size of the mean difference, whatever its sign."""
         gap, named = self.incompleteness(removed, called), called or _listed(removed)
-        title, whole = f"incompleteness without {named}", self.task.whole()
-        grid = side_by_side([gap], ["F(M \\ K) − F(C \\ K)"], title, "logits", presupposes=whole)
-        return grid.of(lambda means: np.abs(means[..., 0, 0]), f"size of the {title}", "logits")
+        title, whole = f"incompleteness without {named}", self.task.competence()
+        grid = side_by_side([gap], ["F(M \\ K) − F(C \\ K)"], title, self.task.metric.unit, presupposes=whole)
+        return grid.of(lambda means: np.abs(means[..., 0, 0]), f"size of the {title}", self.task.metric.unit)
 
     def contribution(self, node: Node, companions: Iterable[Node], *, sign: int = 1) -> Measurement:
         """What a node adds once its companions K are gone: F(C \\ K) − F(C \\ (K ∪ {v})), as a share of F(M).
@@ -171,12 +202,12 @@ class Circuit:
         quantity = (
             f"{what} by {node[0]} at {node[1]} in {self.called} without {_listed(companions) if companions else 'nothing'}"
         )
-        terms = [self.without(companions).logit_difference(), self.without(companions | {node}).logit_difference()]
-        change = combined(terms, lambda with_it, without_it: sign * (with_it - without_it), quantity, "logits")
-        return change.share_of(self.task.whole(), quantity + self.task.under, "share of the logit difference")
+        terms = [self.without(companions).value(), self.without(companions | {node}).value()]
+        change = combined(terms, lambda with_it, without_it: sign * (with_it - without_it), quantity, self.task.metric.unit)
+        return change.share_of(self.task.baseline(), quantity + self.task.under, share_of_metric(self.task))
 
     def greedy_incompleteness(self) -> Measurement:
-        """|F(M \\ K) − F(C \\ K)| for the set K that the greedy search finds on other prompts, in logits."""
+        """|F(M \\ K) − F(C \\ K)| for the set K that the greedy search finds on other prompts."""
 
         def take(n: int) -> GridStatistic:
             subset = self.greedy_subset()
@@ -185,7 +216,7 @@ class Circuit:
         return replace(self.gap(), take=take)
 
     def greedy_lead_over_random(self, count: int = 8) -> Measurement:
-        """By how much the greedy set's incompleteness exceeds the mean of random sets', in logits."""
+        """By how much the greedy set's incompleteness exceeds the mean of random sets'."""
 
         def take(n: int) -> GridStatistic:
             subsets = [self.greedy_subset(), *self.random_subsets(count, self.task.seed)]
@@ -195,15 +226,15 @@ class Circuit:
                 gaps,
                 labels,
                 "F(M \\ K) − F(C \\ K) for a greedy and for random sets K",
-                "logits",
-                presupposes=self.task.whole(),
+                self.task.metric.unit,
+                presupposes=self.task.competence(),
             )
 
             def lead(means: np.ndarray) -> np.ndarray:
                 sizes = np.abs(means[..., 0, :])
                 return sizes[..., 0] - sizes[..., 1:].mean(-1)
 
-            return grid.of(lead, "incompleteness of the greedy set over the mean random one", "logits").take(n)
+            return grid.of(lead, "incompleteness of the greedy set over the mean random one", self.task.metric.unit).take(n)
 
         return replace(self.gap(), take=take)
 
@@ -220,7 +251,9 @@ class Circuit:
             self.nodes,
             self.by,
             self.reference_size,
+            self.mlps,
             task.population,
+            task.metric,
             task.change,
             task.prepend_bos,
             steps,
@@ -242,9 +275,9 @@ class Circuit:
             drawn = sorted(random.choice(len(left), min(candidates, len(left)), replace=False))
             tried = [chosen | {left[i]} for i in drawn]
             settings = [s for K in tried for s in (self._model_without(task, K), here.without(K))]
-            values = np.concatenate([knocked_out_differences(task, batch, settings) for batch in batches], axis=1).mean(1)
+            values = np.concatenate([knocked_out_values(task, batch, settings) for batch in batches], axis=1).mean(1)
             gaps = np.abs(values[0::2] - values[1::2])
-            # Gaps are differences of logit differences, and as uncertain as these are.
+            # Gaps are differences of metrics, and as uncertain as these are.
             tolerance = ties.rounding(values)
             first = int(ties.first_highest(gaps, tolerance))
             chosen = tried[first]

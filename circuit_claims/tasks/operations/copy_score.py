@@ -18,8 +18,8 @@ from torch import Tensor
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, pooled
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.operations.attention import Attention
-from circuit_claims.tasks.task import as_array
+from circuit_claims.tasks.metric import as_array
+from circuit_claims.tasks.task import Task
 
 WORDS = ("IO", "S1", "S2")
 HIGHEST = 5
@@ -28,7 +28,7 @@ Sign = Literal["positive", "negative"]
 
 
 @dataclass(frozen=True, repr=False)
-class CopyScores(Attention):
+class CopyScores(Task):
     """Copy scores on the words of the prompts."""
 
     def copy_score(self, head: Head, sign: Sign = "positive") -> Measurement:
@@ -45,8 +45,7 @@ class CopyScores(Attention):
 
     def copy_score_sweep(self, sign: Sign = "positive") -> Measurement:
         """The copy score of every head: a grid layer × head."""
-        model = self.subject.transformer
-        heads = [Head(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
+        model, heads = self.subject.transformer, self.all_heads
 
         def measure(batch: Batch) -> np.ndarray:
             copied = torch.stack([hit.double().mean(1) for hit in self._copied(batch, heads, WORDS, sign)], dim=1)

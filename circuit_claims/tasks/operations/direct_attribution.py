@@ -23,10 +23,12 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined, side_by_side
 from circuit_claims.measure.samples import Grid, Samples
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.ioi.counterfactuals import Counterfactuals
+from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, as_array
 from circuit_claims.tasks.operations.ablation import Ablation
 from circuit_claims.tasks.operations.direct_statistics import accumulated, between_rows, curve, points, ratio, scatter
-from circuit_claims.tasks.task import as_array, head_list
+from circuit_claims.tasks.operations.knockouts import KnockedOut
+from circuit_claims.tasks.operations.sweeps import head_sweep
+from circuit_claims.tasks.task import Task, head_list
 from circuit_claims.untested import Untested
 
 LOGITS = "logits"
@@ -52,7 +54,7 @@ class Written:
 
 
 @dataclass(frozen=True, repr=False)
-class DirectAttribution(Counterfactuals):
+class DirectAttribution(Task):
     """Direct attribution of the logits, and how it compares with what interventions do."""
 
     def direct_attribution(
@@ -64,17 +66,19 @@ class DirectAttribution(Counterfactuals):
         scale at that of the run; False leaves it out, so that the unit is none of logits. without: heads whose outputs at END
         are zeroed first; everything after them, and the scale, is then that of the run without them.
 
-        Raises ValueError for an unknown target.
+        Raises ValueError for an unknown target, and where the task is judged by another metric.
         """
+        if self.metric.of_logits is not LOGIT_DIFFERENCE.of_logits:
+            raise ValueError(f"direct attribution adds up to logit differences, not to the {self.metric.name}: patch instead")
         if to not in get_args(Target):
             raise ValueError(f"unknown target {to!r}: use {' or '.join(get_args(Target))}")
         return Attribution(self, to, scaled, tuple(without))
 
-    def patching_correlation(self, attribution: "Attribution", *, corruption: str = "name swap") -> Measurement:
+    def patching_correlation(self, attribution: "Attribution", *, corruption: str | None = None) -> Measurement:
         """Pearson's r over all heads between direct attribution and what patching each alone at END restores."""
-        patching, direct = self.head_sweep(at="END", corruption=corruption), attribution.heads()
-        model, named = self.subject.transformer, {str(head) for head in self.subject.card.named_heads}
-        labels = [f"L{layer}H{head}" for layer in range(model.n_layers) for head in range(model.n_heads)]
+        corruption = self.corruption(corruption, "denoising")
+        patching, direct = head_sweep(self, "output", "END", corruption), attribution.heads()
+        named, labels = {str(Head(*mark)) for mark in self.marks}, list(map(str, self.all_heads))
         quantity = (
             f"correlation over heads of patching at END ({corruption}) and {attribution.called('every head')}{self.under}"
         )
@@ -95,11 +99,11 @@ class DirectAttribution(Counterfactuals):
                 row_labels=["patching", "direct"],
                 column_axis="head",
                 column_labels=labels,
-                denominator=self.whole().take(n),
+                denominator=self.baseline().take(n),
                 drawn=scatter(quantity, (axes[0], ends[0]), (axes[1], ends[1]), shown, r),
             )
 
-        measured = Measurement(take, self.prepend_bos, patching.limit, self.whole())
+        measured = Measurement(take, self.prepend_bos, patching.limit, self.baseline())
         return measured.of(between_rows, quantity, "correlation")
 
     def lost_share(self, heads: Sequence[Head], *, by: Ablation = "zero") -> Measurement:
@@ -107,11 +111,13 @@ class DirectAttribution(Counterfactuals):
 
         1 where nothing downstream reacts; below it, others make up for them. Each is averaged over prompts first.
         """
-        ablated = self.direct_attribution(without=heads) if by == "zero" else self.ablate(heads, by=by, at="END")
+        ablated = self.direct_attribution(without=heads)
+        if by != "zero":
+            ablated = KnockedOut(self, frozenset((head, "END") for head in heads), by=by)
         quantity = f"loss by {by} ablation of {head_list(heads)} at END, as a share of what they write"
-        lost = self.whole().minus(ablated.logit_difference(), f"loss by {by} ablation of {head_list(heads)}", LOGITS)
+        lost = self.baseline().minus(ablated.value(), f"loss by {by} ablation of {head_list(heads)}", LOGITS)
         direct = self.direct_attribution().of_heads(heads)
-        grid = side_by_side([lost, direct], ["loss", "written"], quantity, LOGITS, presupposes=self.whole())
+        grid = side_by_side([lost, direct], ["loss", "written"], quantity, LOGITS, presupposes=self.baseline())
         return grid.of(ratio, quantity + self.under, "share")
 
     # What is written
@@ -161,7 +167,7 @@ class Attribution:
             return np.stack(layers, axis=1)
 
         grid = self.task.grid(self.called("every head"), self._unit, measure, **self.task.heads_axis)
-        return grid.presupposing(self.task.whole())
+        return grid.presupposing(self.task.baseline())
 
     def layers(self) -> Measurement:
         """Of every attention layer, its bias included, and of every MLP: a grid layer × (attention, MLP)."""
@@ -199,7 +205,7 @@ class Attribution:
             return self._along(batch, written)(torch.stack([written.embedding, *of_layers], dim=1))[:, :, None]
 
         options: dict[str, Any] = {"rows": self._parts, "row_axis": "part", "columns": ["attribution"], "column_axis": ""}
-        return self.task.grid(self.called("every part"), self._unit, measure, **options).presupposing(self.task.whole())
+        return self.task.grid(self.called("every part"), self._unit, measure, **options).presupposing(self.task.baseline())
 
     def of_part(self, part: str) -> Measurement:
         """Of one of `parts`, such as "L9 attention" or "L9 MLP".
@@ -256,19 +262,19 @@ class Attribution:
 
         return replace(mine, take=take)
 
-    def logit_difference(self) -> Measurement:
+    def value(self) -> Measurement:
         """logit(IO) − logit(S) of the run, in logits, of a model that shows one."""
 
         def measure(batch: Batch) -> Float[np.ndarray, " prompt"]:
-            return self.task.difference(self.task.written(batch, self.without).final, batch)
+            return self.task.value_from(self.task.written(batch, self.without).final, batch)
 
-        return self._samples(f"logit difference {self._run}".strip(), measure).presupposing(self.task.whole())
+        return self._samples(f"logit difference {self._run}".strip(), measure).presupposing(self.task.baseline())
 
     def expected_without(self, heads: Sequence[Head]) -> Measurement:
         """What would be left of the logit difference without heads, if nothing reacted: it, less what they write."""
         quantity = f"logit difference less what {head_list(heads)} write"
-        left = combined([self.logit_difference(), self.of_heads(heads)], lambda whole, part: whole - part, quantity, LOGITS)
-        return left.presupposing(self.task.whole())
+        left = combined([self.value(), self.of_heads(heads)], lambda whole, part: whole - part, quantity, LOGITS)
+        return left.presupposing(self.task.baseline())
 
     def scale_ratio(self) -> Measurement:
         """The final layer norm's scale in the untouched run over that in this one, prompt by prompt."""
@@ -281,7 +287,7 @@ class Attribution:
             return as_array(ends[0] / ends[1])
 
         quantity = f"final layer norm's scale over the one {self._run}".strip()
-        return self._samples(quantity, measure, unit="ratio").presupposing(self.task.whole())
+        return self._samples(quantity, measure, unit="ratio").presupposing(self.task.baseline())
 
     # Steps
 
@@ -319,7 +325,7 @@ class Attribution:
         """Raise Untested where another stream's constant is another: then logits are no sum of what is written."""
         final = self.task.subject.run(batch.tokens).resid[-1][:, -1]
         constants = [self._unwritten(stream, batch) for stream in (final, -final)]
-        written = max(1.0, float(np.abs(self.task.difference(final, batch) - constants[0]).max()))
+        written = max(1.0, float(np.abs(self.task.value_from(final, batch) - constants[0]).max()))
         # A difference of two logits is as uncertain as these are, which are rounded to the dtype's digits.
         logits = self.task.subject.transformer.answer_logits(final, batch.answers)
         rounding = ROUNDINGS * torch.finfo(logits.dtype).eps * float(logits.abs().max())
@@ -332,7 +338,7 @@ class Attribution:
     def _unwritten(self, final: Float[Tensor, "prompt d_model"], batch: Batch) -> Float[np.ndarray, " prompt"]:
         model = self.task.subject.transformer
         along = (model.frozen_norm(final, final) * _between_names(model, batch)).sum(-1)
-        return self.task.difference(final, batch) - as_array(along)
+        return self.task.value_from(final, batch) - as_array(along)
 
     def _samples(self, quantity: str, measure: Callable[[Batch], np.ndarray], *, unit: str = LOGITS) -> Measurement:
         return self.task.samples(quantity, unit, measure, key=("attribution", self.to, self.scaled, self.without))

@@ -1,4 +1,4 @@
-"""Parts of the model knocked out together, and what becomes of the logit difference.
+"""Parts of the model knocked out together, and what becomes of the metric.
 
 A part is a head at a role's position (a *node*), a head at all positions, or an MLP. Source: Wang et al. 2022, section 2
 ("knockouts"). What stands in a part's place (see `circuit_claims.tasks.operations.ablation`) and how many prompts a mean is
@@ -18,6 +18,7 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.tasks.operations.ablation import ABLATIONS, Ablation, head_outputs
+from circuit_claims.tasks.operations.intervention import Intervention, share_of_metric
 from circuit_claims.tasks.operations.reference_means import REFERENCE_SIZE, Component, reference_means
 from circuit_claims.tasks.task import Task, head_list
 
@@ -26,17 +27,16 @@ Node = tuple[Head, str | None]
 
 
 @dataclass(frozen=True)
-class KnockedOut:
+class KnockedOut(Intervention):
     """A task with parts of the model knocked out.
 
     removed: the nodes that are knocked out. kept: where it is given, all heads at all positions but these nodes are knocked
     out, and then `removed` on top: C \\ K is kept = C and removed = K. mlps: layers whose MLP is knocked out at all positions.
-    by: what stands in their place; reference_size: how many p_ABC prompts of each template and order a mean is taken over.
+    by: what stands in their place; reference_size: how many reference prompts of each form a mean is taken over.
 
     Raises ValueError for an unknown ablation, and for a reference of no prompts.
     """
 
-    task: Task
     removed: frozenset[Node] = frozenset()
     kept: frozenset[Node] | None = None
     mlps: tuple[int, ...] = ()
@@ -50,27 +50,28 @@ class KnockedOut:
         if self.reference_size < 1:
             raise ValueError("a mean ablation needs at least one reference prompt: give reference_size=16, say")
 
-    def logit_difference(self) -> Measurement:
-        """logit(IO) − logit(S) with the parts knocked out, in logits, of a model that shows one before."""
-        measured = self.task.samples(f"logit difference {self.name}", "logits", self._ablated, key=self._key)
-        return measured.presupposing(self.task.whole())
+    def value(self) -> Measurement:
+        """The metric with the parts knocked out, of a model that does the task before."""
+        metric = self.task.metric
+        measured = self.task.samples(f"{metric.name} {self.name}", metric.unit, self._ablated, key=self._key)
+        return measured.presupposing(self.task.competence())
 
-    def remaining(self) -> Measurement:
-        """The share of the logit difference that is left: knocked out over untouched, each averaged over prompts first."""
-        whole = self.task.whole()
-        return self.logit_difference().share_of(whole, f"share of the logit difference left {self.name}{self.task.under}")
+    @property
+    def how(self) -> str:
+        """What is done, in words."""
+        return self.name
 
-    def loss(self) -> Measurement:
-        """Untouched minus knocked-out logit difference, prompt by prompt, in logits."""
-        quantity = f"loss of logit difference {self.name}{self.task.under}"
-        return self.task.whole().minus(self.logit_difference(), quantity, "logits").presupposing(self.task.whole())
+    @property
+    def loss_word(self) -> str:
+        """What a change is called in rows."""
+        return f"loss of {self.task.metric.name}"
 
     def excess_over(self, apart: Sequence["KnockedOut"]) -> Measurement:
         """How much more is lost together than the losses of the parts add up to, as a share: positive for backups."""
-        losses = [self.loss(), *(part.loss() for part in apart)]
+        losses = [self.change(), *(part.change() for part in apart)]
         quantity = f"loss together minus losses apart, {self.name}{self.task.under}"
-        excess = combined(losses, lambda together, *alone: together - sum(alone), quantity, "logits")
-        return excess.share_of(self.task.whole(), quantity, "share of the logit difference")
+        excess = combined(losses, lambda together, *alone: together - sum(alone), quantity, self.task.metric.unit)
+        return excess.share_of(self.task.baseline(), quantity, share_of_metric(self.task))
 
     @property
     def name(self) -> str:
@@ -91,7 +92,7 @@ class KnockedOut:
         return ("knocked out", self.removed, self.kept, self.mlps, self.by, self.reference_size)
 
     def _ablated(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
-        return knocked_out_differences(self.task, batch, [self])[0]
+        return knocked_out_values(self.task, batch, [self])[0]
 
     def edits(self, batch: Batch) -> list[Edit]:
         """The edits that knock these parts out on a batch."""
@@ -129,7 +130,8 @@ class KnockedOut:
         if self.by == "zero":
             width = (model.n_heads, model.d_head) if component == "z" else (model.d_model,)
             return model.W_E.new_zeros(model.n_layers, *batch.tokens.shape, *width)
-        (other,) = task.batches([prompt.changed("ABC") for prompt in batch.prompts])
+        corruption = task.population.corruptions.noising
+        (other,) = task.batches([prompt.changed(corruption) for prompt in batch.prompts])
         run = task.subject.run(other.tokens)
         if component == "z":
             outputs = head_outputs(model, run, range(model.n_layers))
@@ -138,11 +140,11 @@ class KnockedOut:
         return run.resid[1:] - torch.stack(mids)
 
 
-def knocked_out_differences(task: Task, batch: Batch, settings: Sequence[KnockedOut]) -> Float[np.ndarray, "setting prompt"]:
-    """logit(IO) − logit(S) on one batch under each of several settings, in one pass of the engine."""
+def knocked_out_values(task: Task, batch: Batch, settings: Sequence[KnockedOut]) -> Float[np.ndarray, "setting prompt"]:
+    """The metric on one batch under each of several settings, in one pass of the engine."""
     run = task.subject.run(batch.tokens)
     resid = task.subject.transformer.intervene(run, [setting.edits(batch) for setting in settings])
-    return task.difference(resid, batch)
+    return task.value_from(resid, batch)
 
 
 def _node_order(node: Node) -> tuple[Head, str]:

@@ -20,7 +20,8 @@ from circuit_claims.measure.samples import Samples, Shown
 from circuit_claims.measure.store import SessionStore
 from circuit_claims.prompts.ioi import Prompt
 from circuit_claims.tasks.ioi.task import IOI
-from circuit_claims.tasks.task import as_array, in_order
+from circuit_claims.tasks.metric import as_array
+from circuit_claims.tasks.task import in_order
 from circuit_claims.untested import Untested
 
 #: Which name S is; which of the two names comes first, and so whether the first or the second is repeated; whether the second
@@ -99,7 +100,7 @@ class Probes:
 
     def _task(self, task: Label, taken: Samples, n: int) -> Samples:
         """The logit difference on the prompts that were taken."""
-        values, shown = self._in_order(self._logit_difference(task), n), Shown(self.ioi.done)
+        values, shown = self._in_order(self._logit_difference(task), n), Shown(self.ioi.metric.shows)
         return replace(taken, values=values, quantity="logit difference", unit="logits", drawn=None, shown=shown)
 
     def _rise(self, task: Label, at: str, first: int, last: int) -> Callable[[], Float[np.ndarray, " prompt"]]:
@@ -113,7 +114,7 @@ class Probes:
 
         @torch.inference_mode()
         def measured() -> np.ndarray:
-            return in_order(self.ioi.batches(self.examples(task).unchanged), self.ioi.logit_difference_of)
+            return in_order(self.ioi.batches(self.examples(task).unchanged), self.ioi.value_of)
 
         return self.store.get(("logit difference", task), measured)
 

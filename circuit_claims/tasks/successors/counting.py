@@ -6,36 +6,29 @@ form with numerals in no order. Those who published percentages had other filler
 confidence; here the order of the circuits is what is asked for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from circuit_claims.engine.edits import Edit
-from circuit_claims.heads import Head
-from circuit_claims.measure.measurement import Measurement
-from circuit_claims.prompts.batch import Batch, TokenizationError, make_batches
+from circuit_claims.prompts.batch import TokenizationError, make_batches
 from circuit_claims.prompts.sequences import THINGS, Counting
 from circuit_claims.prompts.word_tokens import inside
 from circuit_claims.subjects.subject import Subject
-from circuit_claims.tasks.task import Task
-from circuit_claims.time_spent import spent_on
+from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, Metric
+from circuit_claims.tasks.operations.circuits import Circuits
 from circuit_claims.untested import Untested
-
-#: Sentences of one form that a mean is taken over.
-REFERENCES = 64
 
 
 @dataclass(frozen=True, repr=False)
-class CountingTask(Task):
+class CountingTask(Circuits):
     """Sentences that count, on one subject."""
 
-    corruptions: ClassVar[tuple[str, ...]] = ("random numerals",)
-    done: ClassVar[str] = "the next numeral is ahead of the last shown"
+    #: Sentences of one form that a mean is taken over.
+    reference_size: ClassVar[int] = 64
+
+    def own_metric(self) -> Metric:
+        """The logit difference of the next numeral and the last one shown."""
+        return LOGIT_DIFFERENCE.showing("the next numeral is ahead of the last shown")
 
     @classmethod
     def of(cls, subject: Subject, *, seed: int, chunk: int, prepend_bos: bool) -> "CountingTask":
@@ -54,84 +47,6 @@ class CountingTask(Task):
         if any(subject.tokenizer.unk_token_id in batch.tokens for batch in batches if _has_unknowns(subject)):
             raise Untested("this tokenizer does not know the words of the sentences that count: take a subject with GPT-2's")
         return task
-
-    def kept(self, heads: Iterable[Head], mlps: Iterable[int], called: str) -> "Kept":
-        """These heads and MLPs alone, at all positions."""
-        return Kept(self, frozenset(heads), frozenset(mlps), called)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A circuit of heads and whole MLPs; `called` is how rows name it."""
-
-    task: CountingTask
-    heads: frozenset[Head]
-    mlps: frozenset[int]
-    called: str
-
-    def without(self, head: Head) -> "Kept":
-        """The circuit less one of its heads."""
-        return replace(self, heads=self.heads - {head}, called=f"{self.called} without {head}")
-
-    def logit_difference(self) -> Measurement:
-        """logit(next) − logit(last shown) of the circuit alone, in logits."""
-        key = (self.heads, self.mlps, REFERENCES)
-        return self.task.samples(f"logit difference of {self.called} alone", "logits", self._measured, key=key)
-
-    def faithfulness(self) -> Measurement:
-        """The circuit's logit difference over the model's, each averaged over prompts first."""
-        return self.logit_difference().share_of(
-            self.task.whole(), f"logit difference left in {self.called} alone, of the whole"
-        )
-
-    def lead_over(self, other: "Kept") -> Measurement:
-        """By how much more of the model's logit difference this circuit has than another."""
-        quantity = f"logit difference left in {self.called} less that in {other.called}, of the whole"
-        part = self.logit_difference().minus(other.logit_difference(), f"{quantity}, in logits", "logits")
-        return part.share_of(self.task.whole(), quantity)
-
-    def _measured(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
-        model = self.task.subject.transformer
-        run = self.task.subject.run(batch.tokens)
-        return self.task.difference(model.intervene(run, [self.edits(batch)]), batch)[0]
-
-    def edits(self, batch: Batch) -> list[Edit]:
-        """What replaces the rest of the model on a batch."""
-        model, means = (
-            self.task.subject.transformer,
-            [reference_means(self.task, prompt.sentence) for prompt in batch.prompts],
-        )
-        edits = []
-        for layer in range(model.n_layers):
-            z, mlp = (torch.stack([mean[part][layer] for mean in means]) for part in ("z", "mlp_out"))
-            keep = torch.zeros(*batch.tokens.shape, model.n_heads, dtype=torch.bool, device=batch.tokens.device)
-            keep[:, :, [head.head for head in self.heads if head.layer == layer]] = True
-            edits.append(Edit(layer, "z", z, keep=keep))
-            if layer not in self.mlps:
-                edits.append(Edit(layer, "mlp_out", mlp))
-        return edits
-
-
-@spent_on("reference means")
-def reference_means(task: CountingTask, sentence: int) -> dict[str, Float[Tensor, "layer pos *width"]]:
-    """Head outputs z and MLP outputs, position by position, averaged over sentences of one form with random numerals."""
-    place = ("sequence means", sentence, task.population, task.prepend_bos, REFERENCES)
-    return task.store.get(place, lambda: _means(task, sentence))
-
-
-@torch.inference_mode()
-def _means(task: CountingTask, sentence: int) -> dict[str, Float[Tensor, "layer pos *width"]]:
-    model = task.subject.transformer
-    stream = replace(task.population, sentences=(sentence,), half=None).stream(task.seed + 1)
-    prompts = [next(stream).changed("random numerals") for _ in range(REFERENCES)]
-    (batch,) = task.batches(prompts)  # fillers and numerals are one token each
-    run = model.run(batch.tokens)
-    found: dict[str, list[Tensor]] = {"z": [], "mlp_out": []}
-    for layer in range(model.n_layers):
-        inside = model.attention(layer, run.resid[layer])
-        found["z"].append(inside.z.mean(0))
-        found["mlp_out"].append((run.resid[layer + 1] - run.resid[layer] - inside.out).mean(0))
-    return {name: torch.stack(layers) for name, layers in found.items()}
 
 
 def _one_token(subject: Subject, word: str) -> bool:

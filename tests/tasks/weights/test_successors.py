@@ -25,7 +25,7 @@ from circuit_claims.prompts.sequences import (
     Counting,
 )
 from circuit_claims.subjects.subject import Settings, Subject, prepare
-from circuit_claims.tasks.successors.counting import REFERENCES, CountingTask
+from circuit_claims.tasks.successors.counting import CountingTask
 from circuit_claims.tasks.successors.next_scores import Successors
 from circuit_claims.untested import Untested
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted
@@ -270,7 +270,7 @@ def plain_kept(task: CountingTask, heads: set[Head], mlps: set[int]) -> list[flo
     for prompt in task.prompts(6):
         if prompt.sentence not in means:
             others = Counting(task.population.names, task.population.things, None, (prompt.sentence,)).stream(task.seed + 1)
-            texts = [str(other.changed("random numerals")) for other in islice(others, REFERENCES)]
+            texts = [str(other.changed("random numerals")) for other in islice(others, CountingTask.reference_size)]
             ids = torch.tensor(tokenizer(texts, add_special_tokens=False).input_ids)
             cache = bridge.run_with_cache(ids, prepend_bos=False)[1]
             sites = [f"blocks.{layer}.{site}" for layer in range(LAYERS) for site in ("attn.hook_z", "hook_mlp_out")]
@@ -302,16 +302,17 @@ def plain_kept(task: CountingTask, heads: set[Head], mlps: set[int]) -> list[flo
 @pytest.mark.parametrize(("heads", "mlps"), [({Head(0, 1), Head(1, 2)}, {1}), (set(), {0, 1}), ({Head(0, 3)}, set())])
 def test_a_kept_circuit_is_the_plain_one(subject, heads, mlps):
     task = story_of(subject)
-    found = task.kept(heads, mlps, "some").logit_difference().take(6).values
+    found = task.circuit([(head, None) for head in heads], mlps=mlps, called="some").value().take(6).values
     assert found == pytest.approx(plain_kept(task, heads, mlps), abs=1e-4)
 
 
 def test_everything_kept_is_the_model_and_nothing_kept_knows_no_numeral(subject):
     task = story_of(subject)
-    every = [Head(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
-    whole, alone = task.whole().take(12).values, task.kept(every, range(LAYERS), "all").logit_difference().take(12).values
+    every = [(Head(layer, head), None) for layer in range(LAYERS) for head in range(HEADS)]
+    whole = task.baseline().take(12).values
+    alone = task.circuit(every, mlps=range(LAYERS), called="all").value().take(12).values
     assert alone == pytest.approx(whole, abs=1e-4)
-    nothing = task.kept([], [], "nothing").logit_difference().take(48)
+    nothing = task.circuit([], mlps=[], called="nothing").value().take(48)
     by_answer: dict[tuple, list[float]] = {}
     for prompt, value in zip(task.prompts(48), nothing.values, strict=True):
         by_answer.setdefault((prompt.sentence, prompt.answers), []).append(value)
@@ -320,11 +321,11 @@ def test_everything_kept_is_the_model_and_nothing_kept_knows_no_numeral(subject)
 
 def test_without_a_head_and_the_lead_of_circuits(subject):
     task = story_of(subject)
-    circuit = task.kept([Head(0, 1), Head(1, 2)], [0], "pair")
-    less = circuit.without(Head(1, 2))
-    assert less.heads == {Head(0, 1)} and "L1H2" in less.called
-    lead, whole = circuit.lead_over(less).take(12), task.whole().take(12).values
-    expected = circuit.logit_difference().take(12).values - less.logit_difference().take(12).values
+    circuit = task.circuit([(Head(0, 1), None), (Head(1, 2), None)], mlps=[0], called="pair")
+    less = circuit.without([(Head(1, 2), None)])
+    assert less.removed == {(Head(1, 2), None)} and "without L1H2" in less.name
+    lead, whole = circuit.lead_over(less).take(12), task.baseline().take(12).values
+    expected = circuit.value().take(12).values - less.value().take(12).values
     assert lead.estimate == pytest.approx(expected.mean() / whole.mean())
 
 
@@ -334,11 +335,11 @@ def test_noise_does_not_count(subject):
         story_of(subject, chunk=60),
         Expect(SimpleNamespace(row=Ledger().row, counterexample=lambda *_: {}), Budget(48, 96), 0),
     )
-    every = [Head(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
+    every = [(Head(layer, head), None) for layer in range(LAYERS) for head in range(HEADS)]
     with pytest.raises(Refuted, match="nothing to take a share of"):
-        expect(task.kept(every, range(LAYERS), "all").faithfulness(), "made up").above(0.5)
+        expect(task.circuit(every, mlps=range(LAYERS), called="all").faithfulness(), "made up").above(0.5)
     with pytest.raises(Refuted, match="nothing to take a share of"):
-        expect(task.kept([], [], "nothing").faithfulness(), "made up").below(0.1)
+        expect(task.circuit([], mlps=[], called="nothing").faithfulness(), "made up").below(0.1)
 
 
 def test_on_gpt2s_own_tokenizer(gpt2_folder, tmp_path):
