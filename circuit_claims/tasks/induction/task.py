@@ -1,9 +1,8 @@
 """Induction: what a model makes of random tokens when they come again, and which heads it needs for that.
 
-    task = induction.as_drawn_by("Main_Demo")
-    task.loss_after()
-    task.ablate(card.heads("strong induction"), by="mean").share()
-    task.keys(card.heads("validated previous token"), of=card.heads("validated induction")).score_lost(head)
+    induction.as_drawn_by("Main_Demo").loss_after()
+    induction.ablate(card.heads("induction"), by="mean").share()
+    induction.keys(senders, of=receivers).score_lost(receivers[0])
 
 The loss on the first half is that of guessing; on the second, each token can be foreseen from the one before. Sources: Olsson
 et al. 2022; TransformerLens's Main_Demo for the losses; Wang et al. 2022, section 3.3, for who reads whom.
@@ -27,11 +26,12 @@ from circuit_claims.measure.figures import curve
 from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.measure.samples import Samples, Shown
 from circuit_claims.tasks.induction.repeated_tokens import AT_ONCE, SEQUENCES, RepeatedTokens
-from circuit_claims.tasks.operations.ablation import head_outputs
-from circuit_claims.tasks.task import as_array, head_list
+from circuit_claims.tasks.metric import as_array
+from circuit_claims.tasks.operations.reference_means import mean_outputs
+from circuit_claims.tasks.task import head_list
 from circuit_claims.untested import Untested
 
-#: Streams of random tokens besides the one that is said twice: those that a mean is taken over, and those whose heads' outputs
+#: Streams of random tokens besides the repeated one: those that a mean is taken over, and those whose heads' outputs
 #: are patched in.
 REFERENCE, OTHERS = 2023, 2024
 #: Sequences that a mean is taken over.
@@ -151,23 +151,19 @@ class Induction(RepeatedTokens):
 
     @torch.inference_mode()
     def reference_means(self) -> Float[Tensor, "layer pos head d_head"]:
-        """Every head's mean output at each position, over random tokens of which none is said twice on purpose."""
+        """Every head's mean output at each position, over random tokens of which none is repeated on purpose."""
 
         def measured() -> Tensor:
             model, bos = self.subject.transformer, [[self.subject.tokenizer.bos_token_id]] * REFERENCE_SIZE
             tokens = self._draw(REFERENCE, (REFERENCE_SIZE, 2 * self.half))
             if self.prepend_bos:
                 tokens = torch.cat([torch.tensor(bos), tokens], dim=1)
-            total = 0.0
-            for some in tokens.to(self.subject.device).split(AT_ONCE):
-                outputs = head_outputs(model, model.run(some), range(model.n_layers))
-                total = total + torch.stack([outputs[layer].sum(0) for layer in range(model.n_layers)])
-            return total / REFERENCE_SIZE
+            return mean_outputs(model, tokens.to(self.subject.device), "z", AT_ONCE)
 
         return self.store.get(("reference means", *self._key), measured)
 
     def other_runs(self, numbers: Sequence[int]) -> Run:
-        """The runs over other random tokens, said twice as well, that outputs are patched in from."""
+        """The runs over other repeated random tokens, that outputs are patched in from."""
         return self.subject.run(self._tokens(OTHERS)[numbers])
 
 
@@ -186,7 +182,7 @@ class Changed(ABC):
     def losses(self, *, at_random: bool = False) -> Float[np.ndarray, "sequence place"]:
         """The loss of every token but the first; at_random: with as many other heads of the same layers in their place."""
 
-    def rise(self, *, at_random: bool = False) -> Measurement:
+    def change(self, *, at_random: bool = False) -> Measurement:
         """By how much the loss on the second half rises, in nats a token."""
         task = self.task
         who = f"{self.name}, with other heads of the same layers in their place" if at_random else self.name
@@ -201,7 +197,7 @@ class Changed(ABC):
 
     def share(self) -> Measurement:
         """The rise as a share of what the repeat brings the loss down by, in a model whose loss it halves."""
-        return self._share(self.rise(), f"share of the drop in loss that is lost {self.name}")
+        return self._share(self.change(), f"share of the drop in loss that is lost {self.name}")
 
     def share_over_chance(self) -> Measurement:
         """By how much the rise exceeds that with as many other heads of the same layers, as such a share."""
@@ -211,7 +207,7 @@ class Changed(ABC):
             return replace(excess.take(n), drawn=drawn)
 
         quantity = f"share of the drop in loss that is lost {self.name}, more than with other heads of the same layers"
-        excess = self.rise().minus(self.rise(at_random=True), quantity, "nats")
+        excess = self.change().minus(self.change(at_random=True), quantity, "nats")
         return self._share(replace(excess, take=take), quantity)
 
     def _share(self, part: Measurement, quantity: str) -> Measurement:
@@ -269,7 +265,7 @@ class Ablated(Changed):
 class Keys(Changed):
     """Senders path-patched into the keys of receivers, at all positions: the way by which these know what stood before a token.
 
-    The senders' outputs come from other random tokens, said twice as well. receivers: those that come after some sender.
+    The senders' outputs come from other repeated random tokens. receivers: those that come after some sender.
     """
 
     senders: tuple[Head, ...]
