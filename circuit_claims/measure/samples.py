@@ -1,11 +1,13 @@
 """What a measurement gives: one number a prompt, and what an interval needs to know about the prompts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Float
+
+from circuit_claims.heads import head_labels, layer_labels
 
 
 class Shown(NamedTuple):
@@ -144,6 +146,36 @@ class Grid:
     def __post_init__(self) -> None:
         if not np.isfinite(self.values).all() or (self.weights is not None and not np.isfinite(self.weights).all()):
             raise FloatingPointError(f"{self.quantity} is NaN or infinite on some prompts")
+
+    @classmethod
+    def of_heads(
+        cls,
+        values: Float[np.ndarray, "prompt layer head"],
+        quantity: str,
+        unit: str,
+        clusters: Sequence[Any] | None = None,
+        *,
+        first_layer: int = 0,
+        marks: Iterable[tuple[int, int]] = (),
+        **more: Any,
+    ) -> Self:
+        """A sweep over heads: its rows are labelled L0, L1, ... and its columns H0, H1, ...
+
+        clusters: the template of each prompt; left out, every prompt is a cluster of its own.
+        first_layer: the layer of the first row. marks: heads (layer, head) to outline; those of other layers are left out.
+        more: the other fields, such as `weights`, `exact` and `facts`.
+        """
+        n, layers, heads = values.shape
+        return cls(
+            values,
+            quantity,
+            unit,
+            range(n) if clusters is None else clusters,
+            row_labels=layer_labels(layers, first_layer),
+            column_labels=head_labels(heads),
+            marks=[(layer - first_layer, head) for layer, head in marks if 0 <= layer - first_layer < layers],
+            **more,
+        )
 
     @property
     def n(self) -> int:
