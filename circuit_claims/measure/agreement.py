@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from circuit_claims.cards.schema import PublishedTable
+from circuit_claims.measure.grid import Grid, cell_name
 from circuit_claims.measure.grid_statistics import Statistic
 from circuit_claims.measure.measurement import Measurement
-from circuit_claims.measure.samples import Grid, Samples
+from circuit_claims.measure.samples import Samples
 
 
 def two_sweeps(exact: Measurement, estimated: Measurement, quantity: str, estimate: str) -> Measurement:
@@ -106,11 +107,6 @@ def _grid(taken: Samples | Grid) -> Grid:
     if not isinstance(taken, Grid):  # no assert, which would refute the claim
         raise TypeError(f"{taken.quantity} is one number a prompt and no sweep: give a measurement of a grid of cells")
     return taken
-
-
-def cell_name(row: str, column: str) -> str:
-    """A cell as tables name it: "L10H7", and by position "L8 10", whatever the token there is."""
-    return row + column if column.startswith("H") and column[1:].isdigit() else f"{row} {column.split(' ')[0]}"
 
 
 def named_cells(grid: Grid) -> dict[str, tuple[int, int]]:

@@ -14,15 +14,16 @@ Ranks have intervals of their own (`circuit_claims.measure.rank_intervals`): res
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import special
 
-from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.time_spent import spent_on
 
+#: The nominal coverage of an interval where none is asked for.
+CONFIDENCE = 0.95
 RESAMPLES = 4000
 GRID_RESAMPLES = 2000
 #: Numbers that resampled grids may hold at a time.
@@ -35,8 +36,46 @@ FEW = 15
 SKEWED_BELOW = 120
 
 
+class Prompts(Protocol):
+    """What an interval needs to know of prompts: how many there are, how they cluster, and whether they are all there are."""
+
+    @property
+    def clusters(self) -> Sequence[Any]: ...
+    @property
+    def weights(self) -> Float[np.ndarray, " prompt"] | None: ...
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def n(self) -> int: ...
+
+
+class PromptNumbers(Prompts, Protocol):
+    """One number a prompt (`circuit_claims.measure.samples.Samples`)."""
+
+    @property
+    def values(self) -> Float[np.ndarray, " prompt"]: ...
+    @property
+    def estimate(self) -> float: ...
+
+
+class PromptCells(Prompts, Protocol):
+    """A grid of cells a prompt (`circuit_claims.measure.samples.Grid`)."""
+
+    @property
+    def values(self) -> Float[np.ndarray, "prompt row column"]: ...
+
+
+class CellStatistic(Protocol):
+    """A number read off a grid (`circuit_claims.measure.samples.GridStatistic`)."""
+
+    @property
+    def grid(self) -> PromptCells: ...
+    @property
+    def statistic(self) -> Callable[[Float[np.ndarray, "*resample row column"]], Float[np.ndarray, "*resample"]]: ...
+
+
 @spent_on("intervals")
-def mean_interval(samples: Samples, confidence: float, seed: int) -> tuple[float, float]:
+def mean_interval(samples: PromptNumbers, confidence: float, seed: int) -> tuple[float, float]:
     """Bootstrap interval of the mean (or ratio of means), resampling templates.
 
     confidence: nominal coverage, such as 0.95. Where all prompts are of one template, prompts are resampled instead. An exact
@@ -61,7 +100,7 @@ def mean_interval(samples: Samples, confidence: float, seed: int) -> tuple[float
 
 
 @spent_on("intervals")
-def rate_interval(samples: Samples, confidence: float) -> tuple[float, float]:
+def rate_interval(samples: PromptNumbers, confidence: float) -> tuple[float, float]:
     """Clopper-Pearson interval of a rate, at the effective sample size of prompts that come in templates.
 
     The effective size divides n by the design effect, and then by what a design effect estimated from few templates is worth
@@ -81,7 +120,7 @@ def rate_interval(samples: Samples, confidence: float) -> tuple[float, float]:
 
 
 @spent_on("intervals")
-def grid_interval(measured: GridStatistic, confidence: float, seed: int) -> tuple[float, float, float]:
+def grid_interval(measured: CellStatistic, confidence: float, seed: int) -> tuple[float, float, float]:
     """A number read off a grid, with its bootstrap interval over templates: (observed, low, high).
 
     Such a number may be biased by noise (a smallest, a largest, a size, a spread), and a resample adds its own noise to that of
@@ -166,7 +205,7 @@ def _jackknifed(
 
 
 def _grid_sums(
-    grid: Grid, clusters: Sequence[Any]
+    grid: PromptCells, clusters: Sequence[Any]
 ) -> tuple[Float[np.ndarray, "cluster row column"], Float[np.ndarray, " cluster"]]:
     names = {cluster: index for index, cluster in enumerate(dict.fromkeys(clusters))}
     of_cluster = np.array([names[cluster] for cluster in clusters])
@@ -185,7 +224,7 @@ def _cluster_sums(
     return totals, sizes
 
 
-def _design_effect(samples: Samples, confidence: float) -> float:
+def _design_effect(samples: PromptNumbers, confidence: float) -> float:
     """By what n is divided: variance over templates against that of independent prompts, times Korn and Graubard's factor."""
     rate, n = samples.estimate, samples.n
     independent = rate * (1 - rate) / (n - 1) if n > 1 else 0.0

@@ -2,81 +2,136 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
-from circuit_claims.measure.samples import Grid, GridStatistic, Samples, Shown
+from circuit_claims.measure.per_prompt import same_prompts
+from circuit_claims.measure.samples import Grid, GridStatistic, Samples, Shown, Taken
+
+#: The default budget: how many prompts `take()` measures, and a verdict's first look.
+DEFAULT_PROMPTS = 120
+
+T = TypeVar("T", bound=Taken)
+T_co = TypeVar("T_co", bound=Taken, covariant=True)
+
+
+class Take(Protocol[T_co]):
+    """What gives the samples of the first n prompts."""
+
+    def __call__(self, n: int = DEFAULT_PROMPTS, /) -> T_co:
+        """The samples of the first n prompts; with no number, of the default budget: 120, or all where there are fewer."""
+        ...
 
 
 @dataclass(frozen=True)
-class Measurement:
+class _Taking(Generic[T_co]):
+    """`take` with the default budget for whoever gives no number."""
+
+    first: Callable[[int], T_co]
+    limit: int | None
+
+    def __call__(self, n: int | None = None, /) -> T_co:
+        if n is None:
+            n = DEFAULT_PROMPTS if self.limit is None else min(DEFAULT_PROMPTS, self.limit)
+        return self.first(n)
+
+
+@dataclass(frozen=True, init=False)
+class Measurement(Generic[T_co]):
     """One quantity on one population of prompts, measured on as many prompts as the verdict needs.
 
+    `Measurement[Samples]` gives a number a prompt, `Measurement[Grid]` the cells of a sweep, and `Measurement[GridStatistic]` a
+    number read off a grid. `presupposing`, `share_of`, `with_distribution` and `drawn_as` are there for all three, and go
+    together in any order.
+
     take(n): the samples of the first n prompts of the population's seeded stream. Asking for more extends the same sample,
-    and prompts already measured are not measured again.
+    and prompts already measured are not measured again. `take()` uses the default budget: 120 prompts, or all where there are
+    fewer.
     limit: how many prompts there are, where the population is finite.
     whole: for a share, what it is a share of, as a measurement of its own: cheap where the share itself is dear.
     """
 
-    take: Callable[[int], Samples | Grid | GridStatistic]
+    take: Take[T_co]
     prepend_bos: bool
     limit: int | None = None
-    whole: Optional["Measurement"] = None
+    whole: "Measurement[Samples] | None" = None
+
+    def __init__(
+        self,
+        take: Callable[[int], T_co],
+        prepend_bos: bool,
+        limit: int | None = None,
+        whole: "Measurement[Samples] | None" = None,
+    ) -> None:
+        first = take.first if isinstance(take, _Taking) else take
+        for name, value in {"take": _Taking(first, limit), "prepend_bos": prepend_bos, "limit": limit, "whole": whole}.items():
+            object.__setattr__(self, name, value)  # as the generated __init__ of a frozen dataclass does
+
+    def mapped(self, change: Callable[[T_co], T]) -> "Measurement[T]":
+        """The same prompts and the same whole, with `change` applied to what was taken."""
+        return Measurement(lambda n: change(self.take(n)), self.prepend_bos, self.limit, self.whole)
 
     def of(
-        self, statistic: Callable[[Float[np.ndarray, "*resample row column"]], np.ndarray], quantity: str, unit: str
-    ) -> "Measurement":
+        self: "Measurement[Grid]",
+        statistic: Callable[[Float[np.ndarray, "*resample row column"]], np.ndarray],
+        quantity: str,
+        unit: str,
+    ) -> "Measurement[GridStatistic]":
         """A number read off the grid that this measures."""
-        return replace(self, take=lambda n: GridStatistic(self.take(n), statistic, quantity, unit))
+        return self.mapped(lambda grid: GridStatistic(grid, statistic, quantity, unit))
 
-    def share_of(self, whole: "Measurement", quantity: str, unit: str = "share") -> "Measurement":
-        """This as a share of `whole`: the ratio of the means over the same prompts."""
+    def share_of(self, whole: "Measurement[Samples]", quantity: str, unit: str = "share") -> "Measurement[T_co]":
+        """This as a share of `whole`: the ratio of the means over the same prompts.
 
-        def take(n: int) -> Samples:
-            part, of = self.take(n), whole.take(n)
-            _same_prompts(part, of)
-            besides = part.denominator if of.denominator is None else of.denominator
-            of_whole = {"weights": of.values, "whole_unit": of.unit, "whole_shown": of.shown, "denominator": besides}
-            return replace(part, **of_whole, quantity=quantity, unit=unit, shown=None)
+        Of a grid, every cell is a share; of a number read off a grid, the number is read off the cells as shares.
+        """
 
-        return replace(self, take=take, limit=_least_limit([self, whole]), whole=whole)
+        def take(n: int) -> T_co:
+            return self.take(n).share_of(whole.take(n), quantity, unit)
 
-    def share_by_prompt_of(self, whole: "Measurement", quantity: str, unit: str = "share") -> "Measurement":
+        return Measurement(take, self.prepend_bos, _least_limit([self, whole]), whole)
+
+    def share_by_prompt_of(
+        self: "Measurement[Samples]", whole: "Measurement[Samples]", quantity: str, unit: str = "share"
+    ) -> "Measurement[Samples]":
         """This as a share of `whole` on every prompt by itself: its mean is the mean of the ratios, outliers and all."""
 
         def take(n: int) -> Samples:
             part, of = self.take(n), whole.take(n)
-            _same_prompts(part, of)
+            same_prompts(part, of)
             return replace(part, values=part.values / of.values, quantity=quantity, unit=unit, shown=None)
 
         return replace(self, take=take, limit=_least_limit([self, whole]))
 
-    def minus(self, other: "Measurement", quantity: str, unit: str) -> "Measurement":
+    def minus(self: "Measurement[Samples]", other: "Measurement[Samples]", quantity: str, unit: str) -> "Measurement[Samples]":
         """The difference, prompt by prompt."""
         return combined([self, other], lambda a, b: a - b, quantity, unit)
 
-    def showing(self, shown: Shown) -> "Measurement":
+    def showing(self: "Measurement[Samples]", shown: Shown) -> "Measurement[Samples]":
         """The same, as what says of each prompt, by a value above zero, that something is so (see `Shown`)."""
-        return replace(self, take=lambda n: replace(self.take(n), shown=shown))
+        return self.mapped(lambda samples: replace(samples, shown=shown))
 
-    def presupposing(self, whole: "Measurement") -> "Measurement":
-        """The same, said of a model for which `whole` is above zero, and what it presupposes: of others, claims are refuted."""
-        return replace(self, take=lambda n: replace(self.take(n), denominator=whole.take(n)), whole=whole)
+    def presupposing(self, whole: "Measurement[Samples]") -> "Measurement[T_co]":
+        """The same, said of a model for which `whole` is above zero, and what it presupposes: of others, claims are refuted.
 
-    def with_distribution(self) -> "Measurement":
+        What was presupposed before still is.
+        """
+        return replace(self, take=lambda n: self.take(n).presupposing(whole.take(n)), whole=whole)
+
+    def with_distribution(self) -> "Measurement[T_co]":
         """The same, with its distribution over prompts drawn in the report."""
-        return replace(self, take=lambda n: replace(self.take(n), distribution=True))
+        return self.mapped(lambda taken: taken.with_distribution())
 
-    def drawn_as(self, figure: Callable[[], Mapping[str, Any] | None]) -> "Measurement":
+    def drawn_as(self, figure: Callable[[], Mapping[str, Any] | None]) -> "Measurement[T_co]":
         """The same, with a figure of its own in the report, made only when samples are taken."""
-        return replace(self, take=lambda n: replace(self.take(n), drawn=figure()))
+        return self.mapped(lambda taken: taken.drawn_as(figure()))
 
 
 def combined(
-    measurements: Sequence[Measurement], formula: Callable[..., Float[np.ndarray, " prompt"]], quantity: str, unit: str
-) -> Measurement:
+    measurements: Sequence[Measurement[Samples]], formula: Callable[..., Float[np.ndarray, " prompt"]], quantity: str, unit: str
+) -> Measurement[Samples]:
     """A number that follows from several measurements of the same prompts, prompt by prompt.
 
     Raises ValueError where they were not taken on the same prompts.
@@ -86,32 +141,24 @@ def combined(
     def take(n: int) -> Samples:
         taken = [measurement.take(n) for measurement in measurements]
         for samples in taken:
-            _same_prompts(taken[0], samples)
+            same_prompts(taken[0], samples)
         values = formula(*(samples.values for samples in taken))
         return replace(taken[0], values=values, weights=None, quantity=quantity, unit=unit, shown=None)
 
     return Measurement(take, first.prepend_bos, _least_limit(measurements))
 
 
-def _least_limit(measurements: Sequence[Measurement]) -> int | None:
+def _least_limit(measurements: Sequence[Measurement[Any]]) -> int | None:
     return min((measurement.limit for measurement in measurements if measurement.limit is not None), default=None)
 
 
-def _same_prompts(a: Samples, b: Samples) -> None:
-    """Prompts may differ by a change (clean against corrupted), but not in number or template."""
-    if a.n != b.n or list(a.clusters) != list(b.clusters):
-        raise ValueError(f"{a.quantity} and {b.quantity} were not measured on the same prompts: measure them on one story")
-    if a.weights is not None or b.weights is not None:
-        raise ValueError(f"{a.quantity} and {b.quantity}: a share is no part of a further sum; combine what it is made of")
-
-
-def pooled(measurements: Sequence[Measurement], quantity: str, unit: str) -> Measurement:
+def pooled(measurements: Sequence[Measurement[Samples]], quantity: str, unit: str) -> Measurement[Samples]:
     """Several measurements of the same kind as one sample: every word of a prompt counts by itself, in its prompt's cluster."""
 
     def take(n: int) -> Samples:
         taken = [measurement.take(n) for measurement in measurements]
         for samples in taken:
-            _same_prompts(taken[0], samples)
+            same_prompts(taken[0], samples)
         return replace(
             taken[0],
             values=np.concatenate([samples.values for samples in taken]),
@@ -125,14 +172,14 @@ def pooled(measurements: Sequence[Measurement], quantity: str, unit: str) -> Mea
 
 
 def side_by_side(
-    measurements: Sequence[Measurement],
+    measurements: Sequence[Measurement[Samples]],
     labels: Sequence[str],
     quantity: str,
     unit: str,
     *,
-    whole: Measurement | None = None,
-    presupposes: Measurement | None = None,
-) -> Measurement:
+    whole: Measurement[Samples] | None = None,
+    presupposes: Measurement[Samples] | None = None,
+) -> Measurement[Grid]:
     """Several measurements of the same prompts as the columns of a grid of one row, for numbers that follow from their means.
 
     whole: where it is given, every column is a share of it (ratio of means). presupposes: what must be above zero for the
@@ -143,7 +190,7 @@ def side_by_side(
         taken = [measurement.take(n) for measurement in measurements]
         of = whole.take(n) if whole is not None else None
         for samples in [*taken, *([of] if of is not None else [])]:
-            _same_prompts(taken[0], samples)
+            same_prompts(taken[0], samples)
         return Grid(
             values=np.stack([samples.values for samples in taken], axis=1)[:, None, :],
             weights=None if of is None else of.values,

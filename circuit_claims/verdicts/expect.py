@@ -24,7 +24,7 @@ import numpy as np
 from circuit_claims.cards.card import Published
 from circuit_claims.cards.ranges import MEASURED, RANGES, proper_ends
 from circuit_claims.heads import Head
-from circuit_claims.measure.intervals import grid_interval, mean_interval, rate_interval
+from circuit_claims.measure.intervals import CONFIDENCE, grid_interval, mean_interval, rate_interval
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.presuppositions import ROUNDING, why_nothing
 from circuit_claims.measure.rank_intervals import rank_interval
@@ -32,7 +32,8 @@ from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED, Row
 from circuit_claims.verdicts.undecided import what_would_decide
 
-CONFIDENCE = 0.95
+#: What a claim hands to `expect`: a measurement, which is asked for more prompts until the verdict is clear, or its numbers.
+Measured = Measurement[Samples] | Measurement[Grid] | Measurement[GridStatistic] | Samples | Grid | GridStatistic
 
 
 class Refuted(AssertionError):
@@ -44,12 +45,15 @@ class Ledger(Protocol):
 
     def row(self, **fields: Any) -> Row:
         """A new row for the claim that is running, filled in with what is known of the run."""
+        ...
 
     def universal(self, key: tuple[str, str]) -> Row | None:
         """The row that earlier examples of the same universal statement have made, if any."""
+        ...
 
     def counterexample(self, samples: Samples, index: int, prepend_bos: bool | None) -> dict[str, Any]:
         """The prompt at `index` with what the model says to it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,7 @@ class Expect:
         #: What was handed over and not said anything of yet, with what is missing: a claim that ends so expects nothing.
         self.unsaid: dict[int, str] = {}
 
-    def __call__(
-        self, measured: Measurement | Samples | Grid | GridStatistic, source: str = "", *, kind: str = "", because: str = ""
-    ) -> "Expectation":
+    def __call__(self, measured: Measured, source: str = "", *, kind: str = "", because: str = "") -> "Expectation":
         """What was measured, where the expected value comes from, and of what kind the claim is.
 
         source: paper and section; left out, the card's own source for the bound is used.
@@ -109,7 +111,7 @@ class Expectation:
     ledger: Ledger
     budget: Budget
     seed: int
-    measured: Measurement | Samples | Grid | GridStatistic
+    measured: Measured
     source: str
     kind: str
     because: str
@@ -186,7 +188,9 @@ class Expectation:
             raise ValueError(f"a rate counts prompts, so its samples are 0 or 1: {samples.quantity} has others")
         return samples.estimate, *rate_interval(samples, confidence)
 
-    def _mean(self, samples: Samples | GridStatistic, confidence: float) -> tuple[float, float, float]:
+    def _mean(self, samples: Samples | Grid | GridStatistic, confidence: float) -> tuple[float, float, float]:
+        if isinstance(samples, Grid):
+            raise TypeError(_no_number(samples))
         if isinstance(samples, GridStatistic):
             return grid_interval(samples, confidence, self.seed)
         if samples.unit == "rate":  # a bootstrap of ones alone would claim to be certain
@@ -204,21 +208,23 @@ class Expectation:
     ) -> None:
         """Look at more and more prompts until the interval is on one side of the bound; make the row; raise if refuted."""
         self.said()
-        interval = interval or self._mean
+        interval_of = interval or self._mean
         if op.startswith("rate"):
             proper_ends(low, high, RANGES["rate"], "a rate")
-        lazy = isinstance(self.measured, Measurement)
-        looks = self.budget.looks(self.measured.limit) if lazy else [self.measured.n]
+        measured = self.measured
+        lazy = isinstance(measured, Measurement)
+        limit = measured.limit if lazy else measured.n
+        looks = self.budget.looks(limit) if lazy else [measured.n]
         confidence = 1 - (1 - self.budget.confidence) / len(looks)
         for n in looks:
-            samples = self.measured.take(n) if lazy else self.measured
+            samples = measured.take(n) if lazy else measured
             if op not in ("top k", "bottom k"):
                 low, high = _proper_ends(samples, op, low, high, bound)
-            observed, ci_low, ci_high = interval(samples, confidence)
+            observed, ci_low, ci_high = interval_of(samples, confidence)
             nothing = why_nothing(samples.presupposed, confidence, self.seed)
-            if nothing and lazy and self.measured.whole is not None and n < looks[-1]:
+            if nothing and lazy and measured.whole is not None and n < looks[-1]:
                 # Whether all prompts together would show a whole costs little; a share of it on all of them may cost much.
-                whole = self.measured.whole.take(looks[-1])
+                whole = measured.whole.take(looks[-1])
                 nothing = why_nothing([*whole.presupposed, whole], confidence, self.seed)
                 if nothing:
                     break
@@ -234,8 +240,8 @@ class Expectation:
         row.observed, row.ci_low, row.ci_high, row.n, row.verdict = observed, ci_low, ci_high, samples.n, verdict
         row.margin = margin_of(ci_low, ci_high, low, high, float(bound))
         if verdict == INCONCLUSIVE:
-            fixed = not lazy or samples.n < n or n == self.measured.limit
-            limit = samples.n if fixed else self.measured.limit
+            fixed = not lazy or samples.n < n or n == limit
+            limit = samples.n if fixed else limit
             row.reason = what_would_decide(observed, ci_low, ci_high, low, high, samples.n, limit)
         if verdict == REFUTED:
             what = f"the worst rank in {samples.quantity}" if op in ("top k", "bottom k") else samples.quantity
@@ -248,26 +254,31 @@ class Expectation:
     def _always(self, op: str, low: float, high: float, bound: float | Published) -> None:
         """One example of a universal claim. Hypothesis calls it many times; all calls share one row."""
         self.said()
-        samples = self.measured.take(self.budget.batch) if isinstance(self.measured, Measurement) else self.measured
+        measured = self.measured
+        samples = measured.take(self.budget.batch) if isinstance(measured, Measurement) else measured
+        if isinstance(samples, Grid):
+            raise TypeError(_no_number(samples))
         low, high = _proper_ends(samples, op, low, high, bound)
         observed = samples.estimate
         row = self.ledger.universal((samples.quantity, op))
         if row is None:
             row = self._row(samples, op, low, high, bound, "universal")
-            row.ci_low = row.ci_high = row.observed = observed
             row.verdict = HOLDS
         fails = not low <= observed <= high
         if row.verdict == HOLDS or fails:
             row.n += samples.n
-            row.ci_low, row.ci_high = min(row.ci_low, observed), max(row.ci_high, observed)
-            room = {value: min(value - low, high - value) for value in (row.observed, observed)}
+            # A new row has none of these yet.
+            lowest, highest, closest = (observed if e is None else e for e in (row.ci_low, row.ci_high, row.observed))
+            row.ci_low, row.ci_high = min(lowest, observed), max(highest, observed)
+            room = {value: min(value - low, high - value) for value in (closest, observed)}
             row.observed = min(room, key=room.__getitem__)
             row.margin = margin_of(row.ci_low, row.ci_high, low, high, float(bound))
         if fails:
             # Hypothesis runs the smallest failing example last, so the row ends with the minimal one.
             row.verdict = REFUTED
-            worst = _worst(samples, low, high)
-            row.counterexample = self.ledger.counterexample(samples, worst, row.prepend_bos) | {"batch_mean": observed}
+            if isinstance(samples, Samples):
+                row.counterexample = self.ledger.counterexample(samples, _worst(samples, low, high), row.prepend_bos)
+            row.counterexample = (row.counterexample or {}) | {"batch_mean": observed}
             row.reason = f"{samples.quantity} is {_number(observed)} on average over {samples.n} prompts of one population"
             row.reason += f", expected {_range(op.removeprefix('always '), low, high)} on every one"
             raise Refuted(row.reason)
@@ -278,8 +289,10 @@ class Expectation:
         source = self.source or (bound.source if isinstance(bound, Published) else "")
         fields: dict[str, Any] = {"prepend_bos": self.measured.prepend_bos} if isinstance(self.measured, Measurement) else {}
         ends = {"expected_low": None if math.isinf(low) else low, "expected_high": None if math.isinf(high) else high}
-        if isinstance(samples, Grid | GridStatistic):
-            fields["figure"] = (samples.grid if isinstance(samples, GridStatistic) else samples).figure()
+        if isinstance(samples, Grid):
+            fields["figure"] = samples.figure()
+        elif isinstance(samples, GridStatistic):
+            fields["figure"] = samples.figure(*ends.values())
         elif samples.drawn is not None:
             fields["figure"] = dict(samples.drawn)
         elif samples.distribution:
@@ -369,6 +382,12 @@ def _proper_ends(
         return low, high
     among = bound.among if isinstance(bound, Published) and bound.among is not None else MEASURED.get(samples.unit)
     return proper_ends(low, high, among, samples.quantity)
+
+
+def _no_number(grid: Grid) -> str:
+    return (
+        f"{grid.quantity} is a sweep and no number: expect .top(k) or .bottom(k) of it, or read a number off it with .of(...)"
+    )
 
 
 def _number(value: float) -> str:

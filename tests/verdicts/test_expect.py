@@ -12,23 +12,7 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted, margin_of, verdict_of
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED, Row
-
-
-class Paper:
-    """A ledger on paper: rows in a list."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def row(self, **fields: Any) -> Row:
-        self.rows.append(Row(claim_id="x", statement="x", circuit="x", **fields))
-        return self.rows[-1]
-
-    def universal(self, key: tuple[str, str]) -> Row | None:
-        return next((row for row in self.rows if (row.quantity, row.op) == key), None)
-
-    def counterexample(self, samples: Samples, index: int, prepend_bos: bool | None) -> dict[str, Any]:
-        return {"prompt": str(samples.prompts[index]), "value": float(samples.values[index])}
+from tests.support.paper import Paper
 
 
 @pytest.fixture

@@ -1,0 +1,23 @@
+"""Rows without a session: for tests of `expect` by itself."""
+
+from typing import Any
+
+from circuit_claims.measure.samples import Samples
+from circuit_claims.verdicts.rows import Row
+
+
+class Paper:
+    """A ledger on paper: rows in a list."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def row(self, **fields: Any) -> Row:
+        self.rows.append(Row(claim_id="x", statement="x", circuit="x", **fields))
+        return self.rows[-1]
+
+    def universal(self, key: tuple[str, str]) -> Row | None:
+        return next((row for row in self.rows if (row.quantity, row.op) == key), None)
+
+    def counterexample(self, samples: Samples, index: int, prepend_bos: bool | None) -> dict[str, Any]:
+        return {"prompt": str(samples.prompts[index]), "value": float(samples.values[index])}
