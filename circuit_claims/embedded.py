@@ -13,3 +13,14 @@ def embedded(*parts: str) -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("circuit_claims.fixtures is not installed: run `pip install -e .` in the project's folder")
     return Path(spec.origin).parent.joinpath(*parts)
+
+
+def suite_folder() -> Path:
+    """Where the claims themselves lie: `claims` in a checkout, `circuit_claims/claims` in an installed wheel."""
+    return embedded().parent / "claims"
+
+
+def checkout() -> Path | None:
+    """The repository, where the project runs from one; None where a wheel is installed."""
+    root = embedded().parent
+    return root if (root / "circuit_claims").is_dir() else None

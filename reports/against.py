@@ -14,26 +14,16 @@ from typing import Any
 
 import pytest
 
-from circuit_claims.fixtures.run_record import META
+from circuit_claims.fixtures.session import session_of
 from circuit_claims.reports.journal import ReportError
-from circuit_claims.reports.plugin import Collector, _is_claim
+from circuit_claims.reports.plugin import Collector, is_claim
+from circuit_claims.verdicts.claim_ids import claim_id_of
 
 #: What a comparison is written as; `reports.compare_page` itself is imported only where there is something to compare.
 _WRITTEN = ("compare.html", "compare.md", "compare.json")
 _COLOURS = {"fell": "red", "no longer runs": "red", "weakened": "yellow", "rose": "green", "strengthened": "green"}
 #: Options by which pytest runs a part of what it is pointed at.
 _SELECTIONS = ("keyword", "markexpr", "deselect", "lf", "stepwise")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--against`."""
-    group = parser.getgroup("claims")
-    group.addoption(
-        "--against",
-        metavar="BASE",
-        help="hold this run against an earlier one: its claims.json, its journal, or the folder of its report; "
-        "the exit status is 1 when a claim fell or no longer runs",
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if hasattr(config, "workerinput"):
         return
-    given = config.getoption("against")
+    given = config.getoption("--cc-against")
     base = None
     if given is not None:
         from circuit_claims.reports.compare import read
@@ -80,7 +70,7 @@ class Against:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """With the first claim a new report begins: no comparison of the former one must lie beside it."""
         collector = self._collector()
-        if self._started is None and collector is not None and _is_claim(nodeid):
+        if self._started is None and collector is not None and is_claim(self._config, nodeid):
             self._started = datetime.now(UTC).isoformat(timespec="seconds")
             for name in _WRITTEN:
                 try:
@@ -143,15 +133,15 @@ class Against:
         return self._config.pluginmanager.get_plugin("claims-collector")
 
     def _collected(self, ids: Sequence[str]) -> None:
-        from circuit_claims.verdicts.claim_ids import claim_id_of
-
-        self._chapters |= {_chapter(claim) for claim in map(claim_id_of, ids) if claim}
+        claims = session_of(self._config).claims
+        known = map(claim_id_of, ids) if claims is None else (claims.get(nodeid, "") for nodeid in ids)
+        self._chapters |= {_chapter(claim) for claim in known if claim}
 
     def _meta(self, stopped: bool) -> dict[str, Any]:
         """What is known of this run, as its report has it."""
         arguments = [str(argument) for argument in self._config.invocation_params.args]
         ended = {} if stopped else {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
-        return {**self._config.stash.get(META, {}), "started": self._started, "pytest_args": arguments, **ended}
+        return {**session_of(self._config).meta, "started": self._started, "pytest_args": arguments, **ended}
 
     def _not_selected(self, stopped: bool) -> Callable[[str], bool]:
         """Whether a claim of base that has no row now was left out of this run, by its id.

@@ -16,28 +16,19 @@ from uuid import uuid4
 
 import pytest
 
-from circuit_claims.fixtures.run_record import META
+from circuit_claims.embedded import suite_folder
+from circuit_claims.fixtures.session import session_of
 from circuit_claims.reports import journal, terminal, wording
 from circuit_claims.reports.folder_lock import FolderInUse, FolderLock
+from circuit_claims.verdicts.claim_ids import claim_id_of
 from circuit_claims.verdicts.rows import HOLDS, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, rows_of
 
 #: What a finished run writes beside its journal; features.html where there are portraits of features.
 RENDERED = ("report.html", "features.html", "report.md", "claims.csv", "claims.json")
 
-_DEFAULT = Path("reports/out/latest")
-_CLAIMS = "claims"
+#: Under this suite's own repository, and in the folder that pytest was started in anywhere else.
+_AT_HOME, _ELSEWHERE = Path("reports/out/latest"), Path("circuit-claims-report")
 _COLOURS = {HOLDS: "green", REFUTED: "red", NOW_TRUE: "red", INVALID: "red", KNOWN_FALSE: "cyan"}
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--report-dir`."""
-    group = parser.getgroup("claims")
-    group.addoption(
-        "--report-dir",
-        metavar="DIR",
-        default=None,
-        help=f"folder for the report of the claims that ran (default: {_DEFAULT} under the root folder)",
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,11 +38,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.collectonly:
         config.pluginmanager.register(Listing(), "claims-listing")
         return
-    given = config.getoption("report_dir")
-    folder = config.invocation_params.dir / given if given else config.rootpath / _DEFAULT
+    given = config.getoption("--cc-report-dir")
+    folder = config.invocation_params.dir / given if given else default_folder(config)
     if given:
         _check_writable(folder)
     config.pluginmanager.register(Collector(config, folder), "claims-collector")
+
+
+def default_folder(config: pytest.Config) -> Path:
+    """Where the report goes where nothing was said."""
+    at_home = suite_folder().parent == config.rootpath
+    return config.rootpath / _AT_HOME if at_home else config.invocation_params.dir / _ELSEWHERE
 
 
 class Collector:
@@ -88,7 +85,7 @@ class Collector:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Begin with the first claim, so that a run that is refused leaves the former report as it was."""
-        if self._started is None and _is_claim(nodeid):
+        if self._started is None and is_claim(self.config, nodeid):
             self._begin()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -156,7 +153,7 @@ class Collector:
 
     def _collected(self, ids: Sequence[str]) -> None:
         self._order = self._order or {nodeid: place for place, nodeid in enumerate(ids)}
-        if self._started is None and any(_is_claim(nodeid) for nodeid in ids):
+        if self._started is None and any(is_claim(self.config, nodeid) for nodeid in ids):
             _check_writable(self.folder)
             self._take_folder()
 
@@ -202,12 +199,12 @@ class Collector:
     def _meta(self) -> dict[str, Any]:
         started = {"started": self._started.isoformat(timespec="seconds")} if self._started else {}
         arguments = [str(argument) for argument in self.config.invocation_params.args]
-        return {**self.config.stash.get(META, {}), **started, "pytest_args": arguments}
+        return {**session_of(self.config).meta, **started, "pytest_args": arguments}
 
     def _ending(self, session: pytest.Session, exitstatus: int) -> dict[str, Any]:
         """What only the end of the run knows."""
         finished = datetime.now(UTC)
-        said = list(self.config.stash.get(META, {}).get("warnings") or [])
+        said = list(session_of(self.config).meta.get("warnings") or [])
         if exitstatus == pytest.ExitCode.INTERRUPTED or session.shouldstop or session.shouldfail:
             said.append("The run was interrupted before its end.")
         if self._unlocked:
@@ -225,22 +222,23 @@ class Collector:
     def _missing(self) -> list[str]:
         """The claims that were collected and left no row: not run, or lost with their worker."""
         # A run that never began (a wrong option, say) has its own message.
-        return [nodeid for nodeid in self._order if self._ran and _is_claim(nodeid) and not self._taken.get(nodeid)]
+        return [nodeid for nodeid in self._order if self._ran and is_claim(self.config, nodeid) and not self._taken.get(nodeid)]
 
 
 class Listing:
-    """For `--collect-only`: what the claims say, circuit by circuit."""
+    """For `--collect-only`: what the claims say, chapter by chapter."""
 
     def __init__(self) -> None:
         self._statements: dict[str, dict[str, int]] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count the variants of each claim under its statement."""
+        claims = session_of(session.config).claims
         for item in session.items:
-            if _is_claim(item.nodeid):
-                folders = _folders(item.nodeid)
-                circuit = "/".join(folders[folders.index(_CLAIMS) + 1 :][:1]) or "other"
-                statements = self._statements.setdefault(circuit, {})
+            if is_claim(session.config, item.nodeid):
+                identity = (claims or {}).get(item.nodeid) or claim_id_of(item.nodeid)
+                file, _, _ = identity.partition("[")[0].rpartition("/")
+                statements = self._statements.setdefault(file.rpartition("/")[0].partition("/")[0] or "other", {})
                 said = _statement(item)
                 statements[said] = statements.get(said, 0) + 1
 
@@ -262,13 +260,10 @@ def _statement(item: pytest.Item) -> str:
     return said.strip().splitlines()[0] if said and said.strip() else wording.readable_name(item.name)
 
 
-def _is_claim(nodeid: str) -> bool:
-    """Whether a test lies below a folder called `claims`."""
-    return _CLAIMS in _folders(nodeid)
-
-
-def _folders(nodeid: str) -> list[str]:
-    return nodeid.partition("::")[0].split("/")[:-1]
+def is_claim(config: pytest.Config, nodeid: str) -> bool:
+    """Whether a test is a claim; where nobody has told which ones are, those below a folder called `claims`."""
+    claims = session_of(config).claims
+    return nodeid in claims if claims is not None else bool(claim_id_of(nodeid))
 
 
 def _said_missing(missing: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from circuit_claims import forward_passes
-from circuit_claims.reports.plugin import _is_claim
+from circuit_claims.reports.plugin import is_claim
 from circuit_claims.reports.wording import one_line
 
 #: Columns from which on there is room for a drawn bar beside the figures, and its own.
@@ -33,15 +33,9 @@ _SPARE = 3
 _GAP = "  "
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--no-progress`."""
-    group = parser.getgroup("claims")
-    group.addoption("--no-progress", action="store_true", help="no progress bar on a terminal (elsewhere there is none)")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Register what counts and draws; never in a worker of pytest-xdist, whose output is not the terminal's."""
-    if not (hasattr(config, "workerinput") or config.option.collectonly or config.getoption("--no-progress")):
+    if not (hasattr(config, "workerinput") or config.option.collectonly or config.getoption("--cc-no-progress")):
         config.pluginmanager.register(Progress(config), "claims-progress")
 
 
@@ -61,7 +55,7 @@ class Progress:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """However the run ends (all done, Ctrl-C, a usage error), the bar is gone before anything is said about it."""
-        self._collected = sum(_is_claim(item.nodeid) for item in session.items)
+        self._collected = sum(is_claim(self._config, item.nodeid) for item in session.items)
         try:
             return (yield)
         finally:
@@ -70,12 +64,12 @@ class Progress:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
         """Under pytest-xdist the controller itself collects nothing."""
-        self._collected = sum(_is_claim(nodeid) for nodeid in ids)
+        self._collected = sum(is_claim(self._config, nodeid) for nodeid in ids)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Start with the first claim: before it the subject is loaded, and the hub's downloads draw bars of their own."""
-        if _is_claim(nodeid):
+        if is_claim(self._config, nodeid):
             self._running[nodeid] = None
             if self._bar is None and not self._over:
                 self._start()
@@ -86,6 +80,11 @@ class Progress:
             del self._running[report.nodeid]
             self._done.add(report.nodeid)
             self._last_done = time.monotonic()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """For a run that was under way before anybody knew of claims, as pytest-xdist's controller is."""
+        self._stop()
 
     def pytest_enter_pdb(self) -> None:
         """From the first breakpoint on, the terminal is the debugger's."""

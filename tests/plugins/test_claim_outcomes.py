@@ -259,11 +259,11 @@ def test_a_fixture_that_finds_something_missing_makes_a_claim_untested(project):
 
 
 def test_expect_outside_of_claims_says_where_claims_belong(project):
-    write(project, "def test_a(expect):\n    expect(sizes(2, 2)).above(1)\n", "tests/test_a.py")
+    write(project, "def test_a(request):\n    request.getfixturevalue('expect')(sizes(2, 2)).above(1)\n", "tests/test_a.py")
     result, rows = run(project)
     assert not rows
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*expect() was called outside a claim: put the test below claims/"])
+    result.stdout.fnmatch_lines(["*expect() was called outside a claim: let the claim take it as an argument, or mark it*"])
 
 
 # One claim for each head of a family.

@@ -6,7 +6,7 @@ import pytest
 
 from circuit_claims import time_spent
 from circuit_claims.time_spent import Spent, spent_on
-from tests.support.claim_projects import HEAD
+from tests.support.claim_projects import HEAD, PLUGINS
 
 
 @pytest.fixture
@@ -59,9 +59,7 @@ def test_one(expect):
 
 
 def test_durations_are_shown_where_they_are_asked_for(pytester, same_profile):
-    plugins = ["options", "subject_under_test", "claiming", "durations"]
-    names = [f"fixtures.{plugin}" for plugin in plugins] + ["circuit_claims.reports.plugin"]
-    pytester.makeconftest(f"pytest_plugins = {names!r}\n")
+    pytester.makeconftest(PLUGINS)
     folder = pytester.mkpydir("claims")
     (folder / "test_x.py").write_text(HEAD + WITH_WORK, encoding="utf-8")
     shown = pytester.runpytest_inprocess("claims", "--durations=3").stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from circuit_claims.subjects.find import find_folder
-from tests.support.claim_projects import PLUGINS, claimed, verdicts
+from tests.support.claim_projects import claimed, verdicts
 from tests.support.tiny_weights import TWELVE, save_attention
 
 CLAIMS = '''
@@ -30,13 +30,10 @@ def test_layer(weights, expect, row):
 
 @pytest.fixture
 def own(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """The project with the plugin of the weights, and no GPT2_SMALL_DIR."""
+    """The project, and no GPT2_SMALL_DIR."""
     monkeypatch.delenv("GPT2_SMALL_DIR", raising=False)
     # Whatever this machine's cache holds, `auto` finds no GPT-2 there.
     monkeypatch.setattr("circuit_claims.subjects.find.cached", lambda name: None)
-    project.makeconftest(
-        PLUGINS.replace('"circuit_claims.reports.plugin"', '"circuit_claims.fixtures.weights", "circuit_claims.reports.plugin"')
-    )
     return project
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 CONFTEST = """
 import pytest
-from circuit_claims.fixtures.run_record import META
+from circuit_claims.fixtures.session import session_of
 
 @pytest.fixture
 def expect(request):
@@ -24,8 +24,11 @@ def expect(request):
     return record
 
 def pytest_configure(config):
-    config.stash[META] = {"subject": "mini", "warnings": ["from elsewhere"]}
+    session_of(config).meta.update(subject="mini", warnings=["from elsewhere"])
 """
+
+#: Rows come from the conftest: what makes them of real claims is left out.
+PLUGINS = ("-p", "no:circuit_claims.plugin", "-p", "circuit_claims.fixtures.options", "-p", "circuit_claims.reports.plugin")
 
 CLAIMS = '''
 import pytest
@@ -97,10 +100,10 @@ def write(pytester, name: str, text: str) -> None:
 
 def run(pytester, *arguments: str, subprocess: bool = False):
     run = pytester.runpytest_subprocess if subprocess else pytester.runpytest_inprocess
-    return run("-p", "circuit_claims.reports.plugin", "-p", "no:cacheprovider", "--import-mode=importlib", *arguments)
+    return run(*PLUGINS, "-p", "no:cacheprovider", "--import-mode=importlib", *arguments)
 
 
-def report(pytester, folder: str = "reports/out/latest") -> dict:
+def report(pytester, folder: str = "circuit-claims-report") -> dict:
     return json.loads((pytester.path / folder / "claims.json").read_text())
 
 
@@ -113,7 +116,7 @@ def test_each_row_is_taken_once_and_the_report_is_where_it_is_said_to_be(project
     result.assert_outcomes(passed=3, failed=2, skipped=1, errors=2)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert found(report(project)["rows"]) == EXPECTED
-    folder = project.path / "reports/out/latest"
+    folder = project.path / "circuit-claims-report"
     assert sorted(path.name for path in folder.iterdir()) == [
         "claims.csv",
         "claims.json",
@@ -132,7 +135,7 @@ def test_the_meta_is_what_others_know_and_how_the_run_went(project):
     assert meta["counts"] == {"holds": 3, "refuted": 2, "untested": 1, "invalid": 2}
     assert meta["pytest_args"][-3:] == ["--report-dir", "out", "claims"]
     assert meta["started"] <= meta["finished"] and meta["duration_s"] >= 0
-    assert not (project.path / "reports").exists()
+    assert not (project.path / "circuit-claims-report").exists()
 
 
 def test_two_processes_give_the_rows_of_one(project):
@@ -152,7 +155,7 @@ def test_without_claims_nothing_is_written_and_nothing_said(project):
     assert result.ret == 0
     result.stdout.no_fnmatch_line("*= claims =*")
     result.stdout.no_fnmatch_line("*report:*")
-    assert not (project.path / "reports").exists()
+    assert not (project.path / "circuit-claims-report").exists()
 
 
 def test_collecting_lists_the_statements_and_writes_nothing(project):
@@ -160,7 +163,7 @@ def test_collecting_lists_the_statements_and_writes_nothing(project):
     result.stdout.fnmatch_lines(
         ["*= claims =*", "ioi", "  The first statement.", "  The second statement. (2 variants)", "  third"]
     )
-    assert not (project.path / "reports").exists()
+    assert not (project.path / "circuit-claims-report").exists()
     run(project, "--collect-only", "-q").stdout.no_fnmatch_line("*The first statement.*")
 
 
@@ -171,7 +174,7 @@ def test_a_killed_run_leaves_a_journal_that_renders(project, capsys):
         "import os, signal\ndef test_killed(expect):\n    expect('holds')\n    os.kill(os.getpid(), signal.SIGKILL)\n",
     )
     run(project, subprocess=True)
-    folder = project.path / "reports/out/latest"
+    folder = project.path / "circuit-claims-report"
     # The lock's file stays and locks nothing: the process that held it is gone.
     assert sorted(path.name for path in folder.iterdir()) == [".claims.lock", "claims.jsonl"]
     assert main(["render", str(folder / "claims.jsonl")]) == 0
@@ -212,7 +215,7 @@ def test_the_usual_folder_matters_only_to_claims(project):
 
 def test_a_report_that_fails_leaves_the_exit_code_alone_and_no_earlier_run_beside_its_journal(project, monkeypatch):
     run(project, "-k", "first")
-    folder = project.path / "reports/out/latest"
+    folder = project.path / "circuit-claims-report"
     assert (folder / "report.html").exists()
 
     def broken(*_):
@@ -266,4 +269,4 @@ def test_rows_from_outside_the_claims_folder_are_reported_too(project):
     write(project, "mine/ioi/test_chapter.py", "def test_mine(expect): expect('holds')\n")
     run(project, "mine")
     assert found(report(project)["rows"]) == [("test_mine", "holds")]
-    assert os.listdir(project.path / "reports/out") == ["latest"]
+    assert "circuit-claims-report" in os.listdir(project.path)

@@ -34,7 +34,7 @@ LOGIN = (
 CONFTEST = """
 import pytest
 
-pytest_plugins = ["circuit_claims.reports.plugin", "circuit_claims.reports.progress"]
+pytest_plugins = ["circuit_claims.fixtures.options", "circuit_claims.reports.plugin", "circuit_claims.reports.progress"]
 
 @pytest.fixture
 def expect(request):
@@ -47,7 +47,7 @@ def expect(request):
 CLAIMS = '''
 import os
 import time
-from fixtures import forward_passes
+from circuit_claims import forward_passes
 
 PAUSE = float(os.environ["PAUSE"])
 

@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.subjects.find import choose, find_folder
 from circuit_claims.subjects.subject import Prepared, Settings, Subject, prepare
+from tests.support.claim_projects import PLUGINS
 from tests.support.hub_caches import put_in_cache
 from tests.support.tiny_models import TOKENIZER_FILES, save_tiny_card, save_tiny_gpt2
 
@@ -25,14 +26,6 @@ ROOT = Path(__file__).parents[2]
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 16}
 USAGE_ERROR = 4
 
-PLUGINS = """
-pytest_plugins = [
-    "circuit_claims.fixtures.options",
-    "circuit_claims.fixtures.subject",
-    "circuit_claims.fixtures.collection",
-    "circuit_claims.reports.plugin",
-]
-"""
 #: Neither may run: the first needs no subject, and stands before the one that does.
 CLAIMS = '''
 from pathlib import Path

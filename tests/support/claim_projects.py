@@ -15,14 +15,7 @@ import circuit_claims.verdicts.expect  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 
-PLUGINS = """
-pytest_plugins = [
-    "circuit_claims.fixtures.options",
-    "circuit_claims.fixtures.subject",
-    "circuit_claims.fixtures.collection",
-    "circuit_claims.reports.plugin",
-]
-"""
+PLUGINS = 'pytest_plugins = ["circuit_claims.plugin"]\n'
 HEAD = """
 import numpy as np
 import pytest

@@ -26,7 +26,8 @@ def test_the_id_is_the_path_and_the_name(nodeid, expected):
 def test_ids_of_their_own_are_no_matter(tmp_path):
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims/test_a.py").write_text(ONE + CLASS + "def test_two(): ...\n")
-    assert told_twice(["claims/test_a.py::test_one", "claims/test_a.py::TestGroup::test_one"], tmp_path) == ""
+    ids = {"claims/test_a.py::test_one": "a/one", "claims/test_a.py::TestGroup::test_one": "a/TestGroup/one"}
+    assert told_twice(ids, tmp_path) == ""
 
 
 def refused(project, *args: str) -> str:
