@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from circuit_claims.embedded import checkout
 from tests.support.claim_projects import HEAD, ROOT, same_profile  # noqa: F401 - a fixture
 
 PLAIN = "def test_one_and_one(): assert 1 + 1 == 2\n"
@@ -195,19 +194,3 @@ def test_a_wrong_number_is_refused_by_either_name(anywhere):
         result, rows = run(anywhere, option)
         assert result.ret == pytest.ExitCode.USAGE_ERROR and not rows
         assert "--prompts must be at least 30" in result.stderr.str()
-
-
-# The suite itself
-
-
-@pytest.mark.skipif(checkout() is None, reason="needs the repository: the tests run from an installed wheel")
-def test_the_suite_has_the_same_ids_from_anywhere(anywhere, monkeypatch):
-    def collected(*arguments: str) -> list[str]:
-        options = ("--collect-only", "-q", "-k", "ioi", "--subject=mini", "-p", "no:cacheprovider")
-        result = anywhere.runpytest_subprocess(*arguments, *options)
-        return [line for line in result.outlines if "::" in line]
-
-    installed = collected("--pyargs", "circuit_claims.claims")
-    monkeypatch.chdir(ROOT)
-    here = collected("claims")
-    assert installed == here and len(here) > 100

@@ -208,7 +208,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(project):
 
 
 def test_the_usual_folder_matters_only_to_claims(project):
-    (project.path / "reports").write_text("in the way")
+    (project.path / "circuit-claims-report").write_text("in the way")
     assert run(project, "tests").ret == 0
     assert run(project, "claims").ret == pytest.ExitCode.USAGE_ERROR
 
