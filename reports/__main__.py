@@ -1,7 +1,7 @@
 """Reports from the command line.
 
-`python -m circuit_claims.reports render FILE.jsonl`: the report of a run that was cut short, from its journal.
-`python -m circuit_claims.reports compare BASE OTHER`: what became of each claim from one run to another.
+`circuit-claims report render FILE.jsonl`: the report of a run that was cut short, from its journal.
+`circuit-claims report compare BASE OTHER`: what became of each claim from one run to another.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options)
     except ReportError as error:
-        print(f"python -m circuit_claims.reports: {error}", file=sys.stderr)
+        print(f"circuit-claims report: {error}", file=sys.stderr)
         return 2
 
 
@@ -56,7 +56,7 @@ def _locked(folder: Path) -> Iterator[None]:
     lock = FolderLock(folder)
     try:
         if said := lock.acquire():
-            print(f"python -m circuit_claims.reports: {said}", file=sys.stderr)
+            print(f"circuit-claims report: {said}", file=sys.stderr)
         yield
     except FolderInUse as error:
         raise ReportError(
@@ -101,10 +101,16 @@ def _unwritable(folder: Path, error: OSError) -> ReportError:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m circuit_claims.reports", description="Reports of claims: from a journal, and compared."
+        prog="circuit-claims report",
+        description="Reports of claims: from a journal, and compared.",
+        epilog="Example: circuit-claims report compare out/base out/my-finetune",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("render", help="write the report of a run from its journal, a killed run's included")
+    command = commands.add_parser(
+        "render",
+        help="write the report of a run from its journal, a killed run's included",
+        epilog="Example: circuit-claims report render circuit-claims-report/claims.jsonl",
+    )
     command.add_argument("journal", type=Path, metavar="FILE.jsonl", help="the journal, claims.jsonl in the report's folder")
     command.add_argument("--out", type=Path, metavar="DIR", help="folder for the report (default: the journal's own)")
     command.set_defaults(run=_render)
@@ -113,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         help="say what became of each claim from one run to another",
         description="Hold one run against another, claim by claim. Exit status: 1 when a claim fell or no longer runs, 0 when "
         "none did, 2 when there is nothing to compare.",
+        epilog="Example: circuit-claims report compare out/base/claims.json out/my-finetune/claims.json",
     )
     what = "its claims.json, its claims.jsonl, or the folder of its report"
     command.add_argument("base", type=Path, metavar="BASE", help=f"the run to hold against: {what}")

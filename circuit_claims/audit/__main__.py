@@ -1,6 +1,10 @@
-"""`python -m circuit_claims.audit`: run every claim on the controls, and write which control refutes it.
+"""Run every claim on the controls, and write which control refutes it.
 
-Exit status 1 where a claim is toothless (its controls ran it, none refuted it, and no reason is listed) or a run failed.
+Exit status 1 where a claim is toothless (its controls ran it, none refuted it, and no reason is listed) or a run failed, and 2
+where the table cannot be kept.
+
+    circuit-claims audit --base mini --jobs 2
+    circuit-claims audit -k name_movers --add
 """
 
 import argparse
@@ -20,22 +24,26 @@ from circuit_claims.audit.accuracy import accuracy
 from circuit_claims.audit.controls import BASES, NO_CONTROL_CAN, OWN_CARD, WITH_KNOWN_TRUTH
 from circuit_claims.audit.table import Audited, controls_by_claim, table
 from circuit_claims.controls.planted import version
-from circuit_claims.embedded import embedded
+from circuit_claims.embedded import checkout, embedded
 
 Rows = list[dict[str, Any]]
-ROOT = Path(__file__).parents[2]
+#: Where runs are made: the repository, whose settings of pytest then hold, or else the folder that the command is started in.
+ROOT = checkout()
+_RUNS = ROOT / "reports/out/audit" if ROOT else Path("circuit-claims-audit")
 #: Where rows find their controls; committed, so that a fresh clone's reports have the column too.
 LATEST = embedded("audit.json")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the controls, write the table, say what is toothless."""
-    parser = argparse.ArgumentParser(prog="python -m circuit_claims.audit", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="circuit-claims audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     bases = [base.subject for base in BASES]
     parser.add_argument("--base", choices=bases, action="append", help="audit on this base alone (default: all of them)")
     parser.add_argument("--prompts", type=int, default=60, help="at a verdict's first look (60)")
     parser.add_argument("--max-prompts", type=int, default=240, help="that a verdict may cost in all (240)")
-    parser.add_argument("--runs", type=Path, default=ROOT / "reports/out/audit", help="folder for the reports of the runs")
+    parser.add_argument("--runs", type=Path, default=_RUNS, help=f"folder for the reports of the runs ({_RUNS.name})")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="so many runs at a time, of one thread each")
     parser.add_argument("--reuse", action="store_true", help="take the runs that are there already, and make only the others")
     parser.add_argument("-k", default="", help="only these claims, as for pytest; the table is then not kept, but for --add")
@@ -43,15 +51,22 @@ def main(arguments: list[str] | None = None) -> int:
     every = [subject for base in BASES for subject in (base.subject, *base.controls)]
     parser.add_argument("--on", choices=every, action="append", help="audit on these models alone (default: all of the bases')")
     args = parser.parse_args(arguments)
+    args.runs = args.runs.resolve()
     chosen = [base for base in BASES if base.subject in (args.base or bases)]
     subjects = [subject for base in chosen for subject in (base.subject, *base.controls)]
     subjects = [subject for subject in subjects if subject in (args.on or subjects)]
+    partial = bool(args.k or args.base or args.on)
+    kept = args.add or not partial
+    if kept and not os.access(LATEST.parent, os.W_OK):
+        message = (
+            f"the audit's table cannot be kept, since {LATEST.parent} cannot be written into: audit a part with -k or --base"
+        )
+        print(message, file=sys.stderr)
+        return 2
     with ThreadPoolExecutor(max(1, args.jobs)) as pool:
         runs = pool.map(lambda subject: _run(subject, args), subjects)
         reports = dict(zip(subjects, runs, strict=True))
     audit = table(reports)
-    partial = bool(args.k or args.base or args.on)
-    kept = args.add or not partial
     _write(audit, reports, args, LATEST if kept else None)
     _say(audit, [subject for subject in subjects if subject in WITH_KNOWN_TRUTH], not kept)
     return 1 if any(claim.toothless for claim in audit) else 0
@@ -70,7 +85,7 @@ def _run(subject: str, args: argparse.Namespace) -> Rows:
             sys.executable,
             "-m",
             "pytest",
-            "claims",
+            *(["claims"] if ROOT else ["--pyargs", "circuit_claims.claims"]),
             "--subject",
             *_named(subject, folder, args),
             "--report-dir",

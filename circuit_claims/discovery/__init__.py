@@ -1,1 +1,1 @@
-"""Finds a model's card with the suite's own sweeps: `python -m circuit_claims.discovery --subject X`."""
+"""Finds a model's card with the suite's own sweeps: `circuit-claims discover --subject X`."""

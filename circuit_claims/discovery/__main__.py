@@ -1,7 +1,7 @@
 """Find a model's card: sweep the model, propose families of heads with the evidence, measure every value that claims ask for.
 
-    python -m circuit_claims.discovery --subject path/to/my-model
-    pytest claims -k ioi --subject path/to/my-model --card my-model-card.toml
+    circuit-claims discover --subject path/to/my-model
+    circuit-claims run -k ioi --subject path/to/my-model --card my-model-card.toml
 
 All of it is measured on the discovery half of the name pairs; claims are judged on the other half. What is written is to be
 reviewed: it says what the rules found, not what is true.
@@ -30,7 +30,7 @@ TITLES = {"mini": "mini, the embedded model"}
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m circuit_claims.discovery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="circuit-claims discover", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--subject", required=True, metavar="NAME", help="as for pytest: mini, gpt2, another hub id, or a folder")
@@ -137,7 +137,7 @@ def _discover(args: argparse.Namespace) -> None:
         raise SubjectError(str(error)) from error
     parts = values.PARTS | tables.PARTS
     bos = "with BOS" if args.prepend_bos else "without BOS"
-    source = f"python -m circuit_claims.discovery: {args.prompts} prompts of the discovery half, seed {args.seed}, {bos}, "
+    source = f"circuit-claims discover: {args.prompts} prompts of the discovery half, seed {args.seed}, {bos}, "
     source += f"{args.weights} weights"
     names = args.chapters.split(",") if args.chapters else chapters.names()
     if unknown := sorted(set(names) - set(chapters.names())):
@@ -208,7 +208,7 @@ def _summarise(survey: Any, found: dict[str, Any], args: argparse.Namespace, pat
     given = {"--weights": (args.weights, "processed"), "--dtype": (args.dtype, "float32"), "--names": (args.names, None)}
     options = [part for option, (value, default) in given.items() if value != default for part in (option, value)]
     options += ["--prepend-bos"] * args.prepend_bos + ["--drop-names"] * args.drop_names
-    command = shlex.join(["pytest", "claims", "-k", "ioi", "--subject", args.subject, "--card", shown, *options])
+    command = shlex.join(["circuit-claims", "run", "-k", "ioi", "--subject", args.subject, "--card", shown, *options])
     print(*lines, f"card to review: {shown}", f"next: {command}", sep="\n")
 
 

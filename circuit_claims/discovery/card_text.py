@@ -15,8 +15,9 @@ from circuit_claims.cards.settings import CardSettings
 from circuit_claims.discovery.families import Found
 from circuit_claims.discovery.findings import Findings
 
-#: How every card begins that discovery wrote: a file that begins otherwise is somebody else's.
-SIGNATURE = "# Found by `python -m circuit_claims.discovery`"
+SIGNATURE = "# Found by `circuit-claims discover`"
+#: How every card begins that discovery wrote, now or before: a file that begins otherwise is somebody else's.
+SIGNATURES = (SIGNATURE, "# Found by `python -m circuit_claims.discovery`", "# Found by `python -m discovery`")
 #: From here on to its end, a card is a person's own, and is kept when it is found anew.
 TAIL = "# What is known"
 #: The embedded model's card, which may be found anew whoever wrote it.
@@ -155,7 +156,7 @@ def refuse_to_overwrite(path: Path) -> None:
     if not path.exists() or embedded:
         return
     try:
-        ours = path.is_file() and path.read_text(encoding="utf-8-sig").startswith(SIGNATURE)
+        ours = path.is_file() and path.read_text(encoding="utf-8-sig").startswith(SIGNATURES)
     except (OSError, UnicodeDecodeError):
         ours = False
     if not ours:

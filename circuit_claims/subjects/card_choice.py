@@ -15,7 +15,7 @@ def no_card_goes_with(subject: str) -> str:
     name = shlex.quote(subject)
     return (
         f"no card goes with {subject!r}: find its own with `make discover SUBJECT={name}` or "
-        f"`python -m circuit_claims.discovery --subject {name}`, or say whose circuit it should have, such as --card gpt2-small"
+        f"`circuit-claims discover --subject {name}`, or say whose circuit it should have, such as --card gpt2-small"
     )
 
 

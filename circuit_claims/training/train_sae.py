@@ -1,12 +1,12 @@
-"""Train a sparse autoencoder on a layer of the residual stream: `python -m circuit_claims.training.train_sae`, or `make sae`.
+"""Train a sparse autoencoder on a layer of the residual stream: `circuit-claims train-sae`, or `make sae`.
 
 Without options this makes the one that is embedded for mini. Its layer is the stream before layer 2: by the sweep over the
 residual stream (name swap), END carries S2's identity there (recovery 1.03) and not one layer later (0.10), where layer 2 has
 turned it into a place to attend to.
 
-    python -m circuit_claims.training.train_sae --subject gpt2 --layer 8 --width 24576 \\
+    circuit-claims train-sae --subject gpt2 --layer 8 --width 24576 \\
         --text openwebtext.txt --tokens 100000000 --out my-sae
-    pytest claims/sae --subject gpt2 --sae my-sae
+    circuit-claims run sae --subject gpt2 --sae my-sae
 
 What is written loads with sae-lens's `SAE.load_from_disk`, beside it is `training.json` with the command, the curves and the
 numbers on held-out text. After a kill, the same command with --resume goes on where the last checkpoint was.
@@ -42,7 +42,7 @@ MEASURED_ROWS = 960
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """The command line; what has no default here has the recipe's (`circuit_claims.sae.training.Recipe`)."""
     parser = argparse.ArgumentParser(
-        prog="python -m circuit_claims.training.train_sae",
+        prog="circuit-claims train-sae",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -210,7 +210,7 @@ def make_record(
     sums, fired = row_sums(as_loaded(trained.sae, recipe, subject), rows, special_tokens(subject.tokenizer))
     rates = fired / sums.tokens.sum()
     return {
-        "command": " ".join(["python -m circuit_claims.training.train_sae", *given]),
+        "command": " ".join(["circuit-claims train-sae", *given]),
         "recipe": asdict(recipe),
         "subject": subject.name,
         "model_weights_sha256": subject.weights_sha256,

@@ -76,7 +76,7 @@ def test_the_shipped_cards_say_how_they_were_measured():
     assert (mini.settings, mini.basis) == (OURS, MEASURED)
     assert (gpt2.settings.prepend_bos, gpt2.basis) == (False, PUBLISHED)
     said = re.fullmatch(
-        r"python -m circuit_claims.discovery: (\d+) prompts of the discovery half, seed (\d+), without BOS, (\w+) weights",
+        r"circuit-claims discover: (\d+) prompts of the discovery half, seed (\d+), without BOS, (\w+) weights",
         mini["faithfulness"].source,
     )
     assert said and (int(said[1]), int(said[2]), said[3]) == (OURS.prompts, OURS.seed, OURS.weights)

@@ -269,7 +269,7 @@ def test_on_random_weights_nothing_is_found_and_a_card_is_written(nobody, tmp_pa
     assert path.name == "no-body-s-model-card.toml"
     assert {entry.name for entry in tmp_path.iterdir()} <= {path.name, path.stem}, "and a folder for its chapters"
     assert "no family found: no head of this model meets the rules" in out and f"card to review: {path.name}" in out
-    assert out[-1] == f"next: pytest claims -k ioi --subject {_quoted(nobody)} --card {path.name}"
+    assert out[-1] == f"next: circuit-claims run -k ioi --subject {_quoted(nobody)} --card {path.name}"
     alone = tmp_path / "alone.toml"
     shutil.copy(path, alone)
     card = read_card(alone)  # a chapter may have something to say of noise: what it is like, and not that it is anything

@@ -1,0 +1,109 @@
+"""The command `circuit-claims`: each of its commands hands its arguments on to the module that does the work.
+
+That module is imported when it is asked for, so that `circuit-claims --help` answers at once.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from circuit_claims.embedded import suite_folder
+
+SUITE = "circuit_claims.claims"
+
+app = typer.Typer(
+    help="Published claims about circuits of language models, as tests that can fail.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+#: What follows a command is the other program's, word for word.
+_ALL_HANDED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+
+
+def main() -> None:
+    """What is installed as `circuit-claims`."""
+    app(prog_name="circuit-claims")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from circuit_claims import __version__
+
+        print(f"circuit-claims {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    context_settings=_ALL_HANDED_ON,
+    epilog="Example: circuit-claims run ioi --subject path/to/my-model --card gpt2-small",
+    options_metavar="[CHAPTER]... [PYTEST'S ARGUMENTS]...",
+)
+def run(context: typer.Context) -> None:
+    """Run the claims: all of them, or the named chapters, such as ioi or induction.
+
+    Whatever follows is handed on to pytest: -k ioi, -n 2, --collect-only, and the options about claims that
+    `pytest --help` lists (--subject, --card, --seed, --report-dir, --against and others).
+    """
+    chapters = {path.name for path in suite_folder().iterdir() if (path / "__init__.py").is_file()}
+    arguments, named = list(context.args), []
+    while arguments and arguments[0] in chapters:
+        named.append(f"{SUITE}.{arguments.pop(0)}")
+    command = [sys.executable, "-m", "pytest", "--pyargs", *(named or [SUITE]), *arguments]
+    if os.name == "nt":
+        raise typer.Exit(subprocess.call(command))
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # so that Ctrl-C and the exit status are pytest's own
+
+
+def _hands_on_to(name: str, help: str, find: Callable[[], Callable[[Sequence[str]], int | None]]) -> None:
+    """Add a command whose options, and whose --help, are another module's."""
+
+    @app.command(name, help=help, context_settings=_ALL_HANDED_ON, add_help_option=False)
+    def command(context: typer.Context) -> NoReturn:
+        raise typer.Exit(find()(context.args) or 0)
+
+
+def _discover() -> Callable[[Sequence[str]], int | None]:
+    from circuit_claims.discovery.__main__ import main
+
+    return main
+
+
+def _audit() -> Callable[[Sequence[str]], int | None]:
+    from circuit_claims.audit.__main__ import main
+
+    return main
+
+
+def _report() -> Callable[[Sequence[str]], int | None]:
+    from circuit_claims.reports.__main__ import main
+
+    return main
+
+
+def _train_sae() -> Callable[[Sequence[str]], int | None]:
+    from circuit_claims.training.train_sae import main
+
+    return main
+
+
+_hands_on_to("discover", "Propose a card for a model that has none, from its own sweeps.", _discover)
+_hands_on_to("audit", "Run every claim on the controls, and write which of them refutes it.", _audit)
+_hands_on_to("report", "Write a report from a run's journal (render), or hold one run against another (compare).", _report)
+_hands_on_to("train-sae", "Train a sparse autoencoder on a layer of a model's residual stream.", _train_sae)
+
+
+if __name__ == "__main__":
+    main()
