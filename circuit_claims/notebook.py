@@ -73,16 +73,16 @@ def IOI(model: Subject, *, seed: int = 0, prepend_bos: bool | None = None) -> io
     return ioi_task.IOI(subject=model, seed=seed, chunk=CHUNK, population=population, prepend_bos=_bos(model, prepend_bos))
 
 
-def GreaterThan(model: Subject, *, seed: int = 0, prepend_bos: bool = True) -> greater_than_task.YearStory:
+def GreaterThan(model: Subject, *, seed: int = 0, prepend_bos: bool = True) -> greater_than_task.GreaterThan:
     """Year spans (Hanna et al. 2023), with the years that the model's tokenizer splits into two tokens."""
     population = greater_than.years_for(model.tokenizer)
-    return greater_than_task.YearStory(subject=model, seed=seed, chunk=CHUNK, population=population, prepend_bos=prepend_bos)
+    return greater_than_task.GreaterThan(subject=model, seed=seed, chunk=CHUNK, population=population, prepend_bos=prepend_bos)
 
 
-def Acronyms(model: Subject, *, seed: int = 0, prepend_bos: bool = True) -> acronym_task.AcronymStory:
+def Acronyms(model: Subject, *, seed: int = 0, prepend_bos: bool = True) -> acronym_task.AcronymTask:
     """Three-letter acronyms (García-Carrasco et al. 2024), of the words that the model's tokenizer has."""
     population = acronyms.acronyms_for(model.tokenizer)
-    return acronym_task.AcronymStory(subject=model, seed=seed, chunk=CHUNK, population=population, prepend_bos=prepend_bos)
+    return acronym_task.AcronymTask(subject=model, seed=seed, chunk=CHUNK, population=population, prepend_bos=prepend_bos)
 
 
 def Facts(model: Subject, *, seed: int = 0, prepend_bos: bool | None = None) -> facts_task.Facts:
