@@ -16,7 +16,7 @@ from torch import Tensor
 
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.run import first_difference
-from circuit_claims.heads import Head
+from circuit_claims.heads import Head, head_labels, layer_labels
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples, Shown
 from circuit_claims.measure.store import SessionStore
@@ -248,7 +248,7 @@ class Task:
         cells: slice = slice(None),
     ) -> Measurement:
         """cells: which of the numbers that `chunk` gives for a prompt are the grid's; the weight is the last of all."""
-        rows = rows or [f"L{layer}" for layer in range(self.subject.transformer.n_layers)]
+        rows = rows or layer_labels(self.subject.transformer.n_layers)
 
         def take(n: int) -> Grid:
             prompts = self.prompts(n)
@@ -315,8 +315,7 @@ class Task:
     @property
     def heads_axis(self) -> dict[str, Any]:
         """How a grid of heads is labelled in the report."""
-        columns = [f"H{head}" for head in range(self.subject.transformer.n_heads)]
-        return {"columns": columns, "column_axis": "head", "marks": self.marks}
+        return {"columns": head_labels(self.subject.transformer.n_heads), "column_axis": "head", "marks": self.marks}
 
     @property
     def under(self) -> str:

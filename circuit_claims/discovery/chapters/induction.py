@@ -19,7 +19,7 @@ from circuit_claims.discovery.findings import (
     table,
 )
 from circuit_claims.discovery.survey import Survey
-from circuit_claims.heads import Head
+from circuit_claims.heads import Head, head_labels
 from circuit_claims.measure.grid_statistics import highest_besides
 from circuit_claims.tasks.induction.repeated_tokens import SEQUENCES
 from circuit_claims.tasks.induction.task import Induction
@@ -61,7 +61,7 @@ def _scores(survey: Survey, story: Induction, card: Card, strong: list[Head]) ->
             left_out["next_induction_score"] = f"there is no gap: the weakest has {weakest:.3f}, the next {following:.3f}"
     heads = [[Head(layer, head) for head in range(card.n_heads)] for layer in range(card.n_layers)]
     whole = {f"L{i}": [main.score_of(head, "induction diagonal") for head in row] for i, row in enumerate(heads)}
-    columns = [f"H{head}" for head in range(card.n_heads)]
+    columns = head_labels(card.n_heads)
     by_itself = {
         f"{head} {kind}": [exploratory.score_of(head, score)]
         for kind, score in KINDS.items()

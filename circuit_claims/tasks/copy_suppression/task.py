@@ -85,16 +85,12 @@ class TokenCircuits:
 
         Raises Untested where the architecture is not GPT-2's.
         """
-        model = self.model
         values = self.store.get(("suppression sweep", self.seed), self._swept)
-        return Grid(
+        return Grid.of_heads(
             values=values,
             quantity=f"own token among the {FIRST} most suppressed",
             unit="rate",
-            clusters=range(len(values)),
-            row_labels=[f"L{layer}" for layer in range(model.n_layers)],
-            column_labels=[f"H{head}" for head in range(model.n_heads)],
-            marks=[tuple(head) for head in self.subject.card.named_heads],
+            marks=self.subject.card.named_heads,
             exact=len(values) == self.vocabulary,
             facts=self.facts,
         )
@@ -106,14 +102,12 @@ class TokenCircuits:
         """
         model = self.model
         scores = self.store.get("full copying", lambda: full_copying_scores(model))
-        return Grid(
+        return Grid.of_heads(
             values=scores[None],
             quantity="copying score of the full OV circuit",
             unit="score",
             clusters=[0],
-            row_labels=[f"L{layer}" for layer in range(model.n_layers)],
-            column_labels=[f"H{head}" for head in range(model.n_heads)],
-            marks=[tuple(head) for head in self.subject.card.named_heads],
+            marks=self.subject.card.named_heads,
             exact=True,
             facts=self.facts,
         )

@@ -97,14 +97,12 @@ class PublishedText:
                 scores.append(as_array((pattern * wanted).sum((-2, -1)) / pattern.sum((-2, -1))))
             without = [what for what, is_out in (("BOS", exclude_bos), ("the token itself", exclude_current)) if is_out]
             left_out = f", {' and '.join(without)} left out" if without else ""
-            return Grid(
+            return Grid.of_heads(
                 values=np.stack(scores)[None],
                 quantity=f"share of attention that goes where a {kind} head looks{left_out}",
                 unit="share of attention",
                 clusters=[0],
-                row_labels=[f"L{layer}" for layer in range(model.n_layers)],
-                column_labels=[f"H{head}" for head in range(model.n_heads)],
-                marks=[tuple(head) for head in self.subject.card.named_heads],
+                marks=self.subject.card.named_heads,
                 exact=True,
                 published=None if published is None else np.array(published.values),
             )

@@ -83,18 +83,14 @@ class RepeatedTokens:
         """
         if score not in SCORES:
             raise ValueError(f"unknown score {score!r}: use one of {', '.join(SCORES)}")
-        model = self.subject.transformer
 
         def take(n: int) -> Grid:
             values = self._scores()[score][:n]
-            return Grid(
+            return Grid.of_heads(
                 values=values,
                 quantity=f"{score} score on {self.about}",
                 unit="probability",
-                clusters=range(len(values)),
-                row_labels=[f"L{layer}" for layer in range(model.n_layers)],
-                column_labels=[f"H{head}" for head in range(model.n_heads)],
-                marks=[tuple(head) for head in self.subject.card.named_heads],
+                marks=self.subject.card.named_heads,
             )
 
         return Measurement(take, self.prepend_bos, SEQUENCES)

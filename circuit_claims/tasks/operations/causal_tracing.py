@@ -23,6 +23,7 @@ from torch import Tensor
 
 from circuit_claims.engine.edits import Edit, Site
 from circuit_claims.engine.run import Run
+from circuit_claims.heads import layer_labels
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Shown
 from circuit_claims.prompts.batch import Batch
@@ -253,7 +254,7 @@ class CausalTracing(Task, ABC):
                 quantity=names,
                 unit="share of the total effect",
                 clusters=clusters_of(prompts),
-                row_labels=[f"L{layer}" for layer in range(n_layers)],
+                row_labels=layer_labels(n_layers),
                 column_axis="token",
                 column_labels=columns,
                 shown=lambda means: means / np.where(there > 0, there, 1),

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuit_claims.engine.edits import Edit
-from circuit_claims.heads import Head
+from circuit_claims.heads import Head, layer_labels
 from circuit_claims.measure.measurement import Measurement, combined, side_by_side
 from circuit_claims.measure.samples import Grid, Samples
 from circuit_claims.prompts.batch import Batch
@@ -173,7 +173,7 @@ class Attribution:
         """Of every attention layer, its bias included, and of every MLP: a grid layer × (attention, MLP)."""
 
         def shaped(grid: Grid) -> Grid:
-            rows = [f"L{layer}" for layer in range((grid.values.shape[1] - 1) // 2)]
+            rows = layer_labels((grid.values.shape[1] - 1) // 2)
             values = grid.values[:, 1:, 0].reshape(grid.n, len(rows), 2)
             columns, quantity = ["attention", "MLP"], self.called("every layer") + self.task.under
             return replace(grid, values=values, quantity=quantity, row_axis="layer", row_labels=rows, column_labels=columns)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from circuit_claims.heads import layer_labels
 from circuit_claims.measure.intervals import mean_interval
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Samples
@@ -138,7 +139,7 @@ class LogitLens(Task):
         return {
             "kind": "curves",
             "title": f"logit lens at END: {self.about}",
-            "x": ["embedding", *(f"L{layer}" for layer in range(read.shape[1] - 1))],
+            "x": ["embedding", *layer_labels(read.shape[1] - 1)],
             "x_axis": "after",
             "y_axis": "probability",
             "curves": curves,

@@ -113,15 +113,11 @@ class Successors:
         hits = self._hits()[task]
         if isinstance(hits, str):
             raise Untested(hits)
-        model = self.model
         what = "the next member" if asked == "next" else "the member itself"
-        return Grid(
+        return Grid.of_heads(
             values=hits[asked],
             quantity=f"{what} among the {HIGHEST} highest logits, on {task}",
             unit="rate",
-            clusters=range(len(hits[asked])),
-            row_labels=[f"L{layer}" for layer in range(model.n_layers)],
-            column_labels=[f"H{head}" for head in range(model.n_heads)],
             marks=self._marks,
             exact=True,
         )
@@ -289,13 +285,11 @@ class Successors:
                 alone = (logits >= best).sum(-1) == 1  # a head that writes nothing ties all days
                 hits.append((logits.argmax(-1) == right) & alone)
         values = torch.stack(hits, dim=1).double().view(len(DAYS), model.n_layers, model.n_heads)
-        return Grid(
+        return Grid.of_heads(
             values=as_array(values),
             quantity="the next day is what the head writes most of the seven",
             unit="rate",
             clusters=range(len(DAYS)),
-            row_labels=[f"L{layer}" for layer in range(model.n_layers)],
-            column_labels=[f"H{head}" for head in range(model.n_heads)],
             marks=self._marks,
             exact=True,
         )

@@ -216,18 +216,8 @@ class Weights:
 
     def _heads(self, values: Float[np.ndarray, "n layer head"], quantity: str, unit: str, first: int = 0) -> Grid:
         """A grid over the heads of some layers, from the layer `first` on, in which the card's heads are outlined."""
-        layers, heads = values.shape[1:]
-        return Grid(
-            values=values,
-            quantity=quantity,
-            unit=unit,
-            clusters=range(len(values)),
-            row_labels=[str(first + layer) for layer in range(layers)],
-            column_labels=[str(head) for head in range(heads)],
-            marks=[(layer - first, head) for layer, head in self.card.named_heads if 0 <= layer - first < layers],
-            exact=True,
-            facts=self.facts,
-        )
+        marks = self.card.named_heads
+        return Grid.of_heads(values, quantity, unit, marks=marks, first_layer=first, exact=True, facts=self.facts)
 
     def _draws(self, reached: np.ndarray, quantity: str) -> Samples:
         return Samples(reached.astype(float), quantity, "rate", range(len(reached)), facts=self.facts)

@@ -99,7 +99,7 @@ def test_an_edge_into_a_family_is_read_and_a_wrong_one_refused():
 def test_receivers_are_ranked_among_the_heads_of_later_layers(weights):
     sender, receivers = Head(8, 6), [Head(9, 9), Head(10, 0), Head(11, 3)]
     grid = weights.received(sender, "q")
-    assert grid.row_labels == ["9", "10", "11"] and (0, 9) in grid.marks
+    assert grid.row_labels == ["L9", "L10", "L11"] and (0, 9) in grid.marks
     read = sorted(weights.composition(Head(layer, head), "q").estimate[sender] for layer in (9, 10, 11) for head in range(12))
     worst = min(weights.composition(receiver, "q").estimate[sender] for receiver in receivers)
     observed, _, _ = grid_interval(weights.worst_receiver_rank(sender, receivers, "q", "they"), 0.95, 0)
