@@ -136,7 +136,7 @@ def propose(scores: HeadScores) -> dict[str, Found]:
             note="not a class of the literature: these heads pass on what S-inhibition heads do, whatever they attend to",
         ),
     }
-    rules = {
+    rules: dict[Score, str] = {
         "induction": f"attends on repeated random tokens to what followed before (above {ATTENTION})",
         "duplicate token": f"attends from S2 to S1 (above {ATTENTION})",
         "previous token": f"attends one token back on random tokens (above {ATTENTION})",
@@ -187,7 +187,7 @@ def _measured(survey: Survey, at: Callable[[str], None]) -> HeadScores:
         at(STEPS[2])
         recovery = survey.cells(ioi.head_sweep(at="END"))
     at(STEPS[3])
-    random = {score: survey.random_token_scores(score) for score in SCORES}
+    random: dict[Score, OfHeads] = {score: survey.random_token_scores(score) for score in SCORES}
     scores = HeadScores(attention, random, direct, recovery, into_movers=nothing, direct_without=direct)
     movers = name_movers(scores)
     if not movers:

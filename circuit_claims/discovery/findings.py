@@ -5,7 +5,7 @@ value, or what sampling noise asks for where that is more.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,12 @@ def rounded_up(tolerance: float) -> float:
 
 
 def table(
-    survey: Survey, columns: Sequence[str], rows: dict[str, Sequence[Measurement]], unit: str, tolerance: float, note: str = ""
+    survey: Survey,
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[Measurement]],
+    unit: str,
+    tolerance: float,
+    note: str = "",
 ) -> Table:
     """What was found in every cell, to within one tolerance for all, or the noise of the noisiest where that is more."""
     values = {name: tuple(rounded(survey.estimate(cell)) for cell in cells) for name, cells in rows.items()}

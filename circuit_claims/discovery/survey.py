@@ -22,7 +22,7 @@ from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.induction.repeated_tokens import SEQUENCES, RepeatedTokens, Score
 from circuit_claims.tasks.ioi.task import IOI
 from circuit_claims.tasks.operations.knockouts import KnockedOut, knocked_out_values
-from circuit_claims.tasks.task import in_order
+from circuit_claims.tasks.task import clusters_of, in_order
 from circuit_claims.verdicts.expect import Budget
 
 #: Prompts measured at a time, as claims do.
@@ -109,7 +109,7 @@ class Survey:
         story, prompts = self.ioi, self.ioi.prompts(self.n)
         chunks = [story.batches(prompts[first : first + CHUNK]) for first in range(0, self.n, CHUNK)]
         values = np.concatenate([in_order(batches, lambda batch: self._differences(batch, settings)) for batches in chunks])
-        clusters = [prompt.template for prompt in prompts]
+        clusters = clusters_of(prompts)
 
         def measured(column: int) -> Measurement:
             samples = Samples(values[:, column], settings[column].name, "logits", clusters)

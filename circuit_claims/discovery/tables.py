@@ -4,7 +4,7 @@ Every number is what its claim measures: the same circuits, and the same sets kn
 goes through the model in one batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from circuit_claims.cards.card import Card
 from circuit_claims.discovery.families import EFFECT
@@ -137,6 +137,6 @@ def _circuit(survey: Survey, card: Card) -> Circuit | None:
     return survey.ioi.circuit(nodes) if nodes else None
 
 
-def _in_logits(survey: Survey, columns: Sequence[str], rows: dict[str, Sequence[Measurement]]) -> Table:
+def _in_logits(survey: Survey, columns: Sequence[str], rows: Mapping[str, Sequence[Measurement]]) -> Table:
     """A table of numbers in logits that may be near zero: to within a tenth of the plain logit difference."""
     return table(survey, columns, rows, "logits", TENTH * survey.logit_difference)

@@ -34,6 +34,7 @@ from circuit_claims.measure.grid_statistics import (
 )
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.templates import TWO_SENTENCE_TEMPLATES
+from circuit_claims.tasks.induction.repeated_tokens import Score
 from circuit_claims.tasks.ioi.signals import fit_error, position_coefficient, token_coefficient
 from circuit_claims.untested import Untested
 
@@ -82,7 +83,7 @@ def extra_sentences(survey: Survey, card: Card) -> Findings:
     else:
         left_out["two_sentence_prefers_s"] = f"S is preferred on {prefers_s:.3f} of the prompts, which is not rarely"
     preferred = rate(survey, survey.ioi.changed("extra S").prefers_io())
-    if preferred.value > preferred.within:
+    if preferred.value > (preferred.within or 0.0):
         values["extra_s_prefers_io"] = preferred
     else:
         left_out["extra_s_prefers_io"] = f"{preferred.value} to within {preferred.within}: no model could be below that"
@@ -305,6 +306,6 @@ def _shares_through_early_heads(survey: Survey, card: Card) -> Findings:
     return Findings(values, left_out=left_out)
 
 
-def _worst_rank(survey: Survey, score: str, heads: tuple[Head, ...]) -> int:
+def _worst_rank(survey: Survey, score: Score, heads: tuple[Head, ...]) -> int:
     scores = survey.random_token_scores(score)
     return int((scores >= min(scores[head] for head in heads)).sum())

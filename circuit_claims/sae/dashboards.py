@@ -111,7 +111,7 @@ def _contexts(
         contexts.append(
             {
                 "tokens": _in_text(features, rows[row].tolist())[window],
-                "values": [None if np.isnan(value) else _rounded(value) for value in activations[row, window]],
+                "values": [None if np.isnan(value) else _rounded(value) for value in activations[row, window].tolist()],
                 "at": pos - first,
                 "meant": bool(meant[row, pos]),
                 "from": which,
@@ -228,5 +228,5 @@ def _training(numbers: "SaeNumbers") -> dict[str, Any] | None:
     }
 
 
-def _rounded(value: float) -> float:
+def _rounded(value: float | np.floating) -> float:
     return float(f"{value:.5g}")

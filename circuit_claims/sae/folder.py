@@ -80,7 +80,7 @@ def find_sae_folder(path: Path, name: str | None = None, source: str | None = No
         what = "has its weights only as pickles, which can run code" if pickled else f"has no {WEIGHTS}"
         raise SaeError(f"{path} {what}: save the SAE anew with sae-lens's `save_model`, which writes safetensors")
     d_in, d_sae = cfg.get("d_in"), cfg.get("d_sae")
-    if not all(isinstance(width, int) and width > 0 for width in (d_in, d_sae)):
+    if not (isinstance(d_in, int) and isinstance(d_sae, int) and d_in > 0 and d_sae > 0):
         raise SaeError(f"{path / CFG} gives no widths d_in and d_sae: restore the file that sae-lens wrote")
     found = SaeFolder(name or path.resolve().name, path, source or f"folder {path.resolve().name}", cfg, {})
     refuse_what_is_no_sae(found)

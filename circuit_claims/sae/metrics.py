@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from circuit_claims.cards.card import Card
 from circuit_claims.cards.schema import Published
@@ -120,7 +121,7 @@ class SaeNumbers:
             return self.text.on(of_shuffled_model(self.sae, self.seed))
         k = max(1, round(self.text.l0().take(FITTED_ROWS).estimate))
         tokens = self.text.tokens(FITTED_ROWS)
-        counted = ~np.isin(tokens.cpu().numpy(), np.array(self.text.special))
+        counted = torch.from_numpy(~np.isin(tokens.cpu().numpy(), np.array(self.text.special)))
         stream = self.sae.stream(tokens)[counted]
         # The autoencoder's own kind of stream: centred, where it takes the mean off itself.
         stream = stream - stream.mean(-1, keepdim=True) if self.sae.takes_mean_off else stream

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from circuit_claims.prompts.ioi import Half
 from circuit_claims.prompts.word_tokens import inside
 from circuit_claims.sae.folder import SaeError
 
@@ -51,8 +52,9 @@ class GeneratedRows:
         from circuit_claims.prompts import mini_corpus
 
         self._corpus = mini_corpus
-        self.part, self.seed, self.context = part, seed, mini_corpus.ROW_TOKENS
-        self.half = "discovery" if part == "training" else "verdict"
+        self.part: Part = part
+        self.seed, self.context = seed, mini_corpus.ROW_TOKENS
+        self.half: Half = "discovery" if part == "training" else "verdict"
         self.name = f"mini's corpus, last stage, {part} seeds {seed}, two people of the {self.half} half of the name pairs"
 
     def rows(self, first: int, n: int) -> Int[Tensor, "row pos"]:
@@ -79,7 +81,8 @@ class TextRows:
 
         A text is read no further than rows are asked for.
         """
-        self.name, self.context, self.part, self.prepend_bos = name, context, part, prepend_bos
+        self.part: Part = part
+        self.name, self.context, self.prepend_bos = name, context, prepend_bos
         self._documents, self._tokenizer = documents, tokenizer
         self._at, self._open = 0, self._cut()
 

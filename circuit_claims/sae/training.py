@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +167,15 @@ def make_trainer(recipe: Recipe, subject: Subject, text: Rows) -> Any:
     }
     warm = max(1, recipe.steps // 20)
     if recipe.architecture == "standard":
-        make, config = StandardTrainingSAE, StandardTrainingSAEConfig(l1_coefficient=recipe.l1, l1_warm_up_steps=warm, **common)
+        config = StandardTrainingSAEConfig(l1_coefficient=recipe.l1, l1_warm_up_steps=warm, **common)
+        make = partial(StandardTrainingSAE, config)
     elif recipe.architecture == "topk":
-        make, config = TopKTrainingSAE, TopKTrainingSAEConfig(k=recipe.k, **common)
+        make = partial(TopKTrainingSAE, TopKTrainingSAEConfig(k=recipe.k, **common))
     else:
-        make, config = BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig(k=float(recipe.k), **common)
+        make = partial(BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig(k=float(recipe.k), **common))
     with torch.random.fork_rng(), without_advice():
         torch.manual_seed(recipe.seed)
-        sae = make(config)
+        sae = make()
     schedule = SAETrainerConfig(
         total_training_samples=recipe.steps * recipe.batch,
         train_batch_size_samples=recipe.batch,

@@ -57,7 +57,8 @@ class Measured:
         """Token ids of a text, or of each of a list of single words."""
         if isinstance(words, str):
             return self.tokenizer(words)["input_ids"]
-        return self.tokenizer.convert_tokens_to_ids(words)
+        ids = self.tokenizer.convert_tokens_to_ids(words)
+        return [ids] if isinstance(ids, int) else ids
 
     @torch.no_grad()
     def last_logits(self, texts: list[str], bos: bool) -> torch.Tensor:

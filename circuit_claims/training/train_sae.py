@@ -160,11 +160,9 @@ def texts(args: argparse.Namespace, subject: "Subject") -> tuple["Rows", "Rows"]
         raise SaeError(f"--context must be from 2 to {longest}, which {subject.name} takes, and is {context}")
     if args.prepend_bos and subject.tokenizer.bos_token_id is None:
         raise SaeError(f"the tokenizer of {subject.name} has no BOS token: run with --no-prepend-bos")
-    both = (
-        TextRows(name, documents, subject.tokenizer, context=context, part=part, prepend_bos=args.prepend_bos)
-        for part in ("training", "held out")
-    )
-    return next(both), next(both)
+    more: dict[str, Any] = {"context": context, "prepend_bos": args.prepend_bos}
+    training = TextRows(name, documents, subject.tokenizer, part="training", **more)
+    return training, TextRows(name, documents, subject.tokenizer, part="held out", **more)
 
 
 class Watching(AbstractContextManager["Watching"]):

@@ -21,7 +21,7 @@ from circuit_claims.discovery.findings import (
 from circuit_claims.discovery.survey import Survey
 from circuit_claims.heads import Head, head_labels
 from circuit_claims.measure.grid_statistics import highest_besides
-from circuit_claims.tasks.induction.repeated_tokens import SEQUENCES
+from circuit_claims.tasks.induction.repeated_tokens import SEQUENCES, Score
 from circuit_claims.tasks.induction.task import Induction
 
 MAIN, EXPLORATORY = "Main_Demo", "Exploratory_Analysis_Demo"
@@ -29,7 +29,11 @@ MAIN, EXPLORATORY = "Main_Demo", "Exploratory_Analysis_Demo"
 STRONG, WORTH_NOTING = 0.6, 0.2
 #: A gap is wider than this: than a score's tolerance at both of its ends.
 GAP = 2 * PROBABILITY
-KINDS = {"previous token": "previous token", "duplicate token": "duplicate token", "induction": "induction diagonal"}
+KINDS: dict[str, Score] = {
+    "previous token": "previous token",
+    "duplicate token": "duplicate token",
+    "induction": "induction diagonal",
+}
 
 
 def find(survey: Survey, card: Card) -> Chapter:

@@ -8,11 +8,15 @@ from circuit_claims.discovery.chapters import Chapter
 from circuit_claims.discovery.families import EFFECT
 from circuit_claims.discovery.findings import HALF, SHARE, Findings, Table, Value, rounded
 from circuit_claims.discovery.survey import Survey
-from circuit_claims.tasks.operations.head_parts import PARTS
+from circuit_claims.tasks.operations.head_parts import PARTS, Part
 from circuit_claims.untested import Untested
 
 #: Of each family, the part that the literature has carry what it does with S2 corrupted, and the part that it has not.
-CARRIED_BY = {"S-inhibition": ("v", "pattern"), "name mover": ("pattern", "v"), "induction": ("pattern", "v")}
+CARRIED_BY: dict[str, tuple[Part, Part]] = {
+    "S-inhibition": ("v", "pattern"),
+    "name mover": ("pattern", "v"),
+    "induction": ("pattern", "v"),
+}
 CORRUPTION = "S2 to IO"
 #: A part carries what a head does where it alone restores this much of it, and more than twice what the other part does.
 CARRIES, TIMES = 0.5, 2

@@ -3,7 +3,7 @@
 Only an autoencoder that is embedded for the subject is looked at: any other comes with a card of its own, or with none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ def embedded(survey: Survey) -> LoadedSae | None:
     return load_sae(folder, subject) if folder.metadata.get("model_weights_sha256") == subject.weights_sha256 else None
 
 
-def _table(rows: dict[str, Sequence[float]], columns: Sequence[str], unit: str, within: float, note: str = "") -> Table:
+def _table(rows: Mapping[str, Sequence[float]], columns: Sequence[str], unit: str, within: float, note: str = "") -> Table:
     return Table(tuple(columns), {row: tuple(numbers) for row, numbers in rows.items()}, within, unit, note)
 
 
