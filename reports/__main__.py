@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 
 from circuit_claims.option_checks import contradiction
@@ -78,7 +79,8 @@ def compare_reports(base: Path, other: Path, out: Path | None) -> int:
         raise ReportError(f"{base} and {other} have no claim in common: compare two runs of the same claims.")
     folder = out or found.other.path.parent
     # An output that is no UTF-8, as CI may have, must not turn a finding into a traceback.
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, TextIOWrapper):  # what replaces it in tests and notebooks may be no such thing
+        sys.stdout.reconfigure(errors="replace")
     for line in compare_page.lines(found, shutil.get_terminal_size((100, 24)).columns):
         print(line.text)
     with _locked(folder):

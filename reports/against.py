@@ -84,7 +84,7 @@ class Against:
         """Compare, write, and let the exit status tell. Whatever goes wrong in writing is told at the end."""
         collector = self._collector()
         rows = collector.sorted_rows() if collector is not None else []
-        if self._base is None or not rows:
+        if self._base is None or collector is None or not rows:
             return
         from circuit_claims.reports import compare
 

@@ -245,8 +245,9 @@ def change_of(before: str, after: str) -> str:
 
 def difference(base: dict[str, Any], other: dict[str, Any]) -> Difference | None:
     """How far the observation went, by the rule that this module begins with; None where there is no telling."""
-    numbers = [row.get(key) for row in (base, other) for key in ("observed", "ci_low", "ci_high")]
-    if any(number is None for number in numbers) or not _same_quantity(base, other):
+    given = [row.get(key) for row in (base, other) for key in ("observed", "ci_low", "ci_high")]
+    numbers: list[float] = [number for number in given if number is not None]
+    if len(numbers) < len(given) or not _same_quantity(base, other):
         return None
     old, old_low, old_high, new, new_low, new_high = numbers
     value = new - old

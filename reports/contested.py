@@ -78,7 +78,8 @@ def value_of(given: Any) -> float | None:
 def set_up_of(row: dict[str, Any]) -> str:
     """How this run measured it: `240 prompts, with BOS`."""
     prompts = f"{row['n']:,} prompt{'' if row['n'] == 1 else 's'}" if row.get("n") else ""
-    bos = {True: "with BOS", False: "without BOS"}.get(row.get("prepend_bos"), "")
+    named: dict[Any, str] = {True: "with BOS", False: "without BOS"}
+    bos = named.get(row.get("prepend_bos"), "")
     return ", ".join(part for part in (prompts, bos) if part)
 
 

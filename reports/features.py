@@ -44,12 +44,14 @@ def portrayed(rows: Sequence[dict[str, Any]]) -> list[Portrayed]:
 
 def is_portrait(row: dict[str, Any]) -> bool:
     """Whether a row's figure is a feature's portrait, well made or not."""
-    return isinstance(row.get("figure"), dict) and row["figure"].get("kind") == "feature"
+    figure = row.get("figure")
+    return isinstance(figure, dict) and figure.get("kind") == "feature"
 
 
 def feature_of(row: dict[str, Any]) -> tuple[str, str, str] | None:
     """The SAE, the feature's number and its meaning; None for a row that is not about one feature."""
-    sae = row.get("sae") if isinstance(row.get("sae"), dict) else {}
+    given = row.get("sae")
+    sae = given if isinstance(given, dict) else {}
     about = sae if "feature" in sae else row["figure"] if is_portrait(row) else None
     if about is None:
         return None

@@ -190,12 +190,13 @@ def _measure(row: dict[str, Any]) -> str:
 
 
 def _details(row: dict[str, Any]) -> list[tuple[str, str]]:
+    yes_no: dict[Any, str] = {True: "yes", False: "no"}
     listed = [
         ("claim", row.get("claim_id")),
         ("kind", row.get("kind")),
         ("subject", row.get("subject")),
         ("weight mode", row.get("mode")),
-        ("BOS prepended", {True: "yes", False: "no"}.get(row.get("prepend_bos"))),
+        ("BOS prepended", yes_no.get(row.get("prepend_bos"))),
         ("seed", row.get("seed")),
         ("profile", row.get("profile")),
         ("duration", wording.duration(row["duration_s"]) if row.get("duration_s") is not None else None),

@@ -96,7 +96,7 @@ class Progress:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         writer = self._config.get_terminal_writer() if reporter and _wanted(self._config, reporter) else None
         # The writer's file is no public attribute: a pytest that has no such thing goes without a bar.
-        if not hasattr(writer, "_file"):
+        if reporter is None or writer is None or not hasattr(writer, "_file"):
             self._over = True
             return
         reporter.ensure_newline()

@@ -112,7 +112,7 @@ def expected(row: dict[str, Any]) -> str:
     return f"{always}{span}" if core in ("", "within") else f"{always}{one_line(core)} {span}"
 
 
-def bound(row: dict[str, Any], value: float) -> str:
+def bound(row: dict[str, Any], value: Any) -> str:
     """A bound, or what a source says, in the units of the row: `0.42`, `99 %`."""
     return number(_scaled(row, value)) + (" %" if is_rate(row) else "")
 
@@ -278,7 +278,8 @@ def _scaled(row: dict[str, Any], value: float) -> float:
 
 def _places(value: float) -> int:
     """How many digits a number has after its point, as it is written."""
-    return max(0, -Decimal(repr(value)).as_tuple().exponent)
+    exponent = Decimal(repr(value)).as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0  # NaN and the infinite have none
 
 
 def _decimals(row: dict[str, Any]) -> int:

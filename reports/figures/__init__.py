@@ -30,12 +30,15 @@ class Figure(Protocol):
 
     def draw(self) -> str:
         """The SVG file."""
+        ...
 
     def note(self) -> str:
         """What a reader must know besides the drawing."""
+        ...
 
     def summary(self) -> str:
         """The picture in a sentence."""
+        ...
 
 
 #: Every kind, with what reads it. Reading raises ValueError, TypeError or OverflowError where the figure is malformed.
@@ -73,11 +76,10 @@ def draw(figure: Any, prefix: str) -> Drawing:
     if not isinstance(figure, dict):
         return Drawing("Figure", failure=f"The figure could not be drawn: it is {wording.one_line(repr(figure))[:60]}.")
     kind = figure.get("kind")
-    known = isinstance(kind, str) and kind in KINDS
     title = wording.one_line(figure.get("title") or "")
-    caption = title or (kind.capitalize() if known else "Figure")
-    if not known:
-        return Drawing(caption, failure=f"This report cannot draw a figure of the kind {kind!r}.")
+    if not isinstance(kind, str) or kind not in KINDS:
+        return Drawing(title or "Figure", failure=f"This report cannot draw a figure of the kind {kind!r}.")
+    caption = title or kind.capitalize()
     try:
         read: Figure = KINDS[kind](figure)
         svg = inline(read.draw(), prefix, kind, title, read.summary())

@@ -20,7 +20,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 #: About how wide a letter of the labels is, in inches.
 LETTER = 0.072
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "circuit-claims",
     "font.family": "sans-serif",

@@ -147,7 +147,7 @@ def _drawn(figure: Curves) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlabel(figure.x_axis)
         axes.set_ylabel(figure.y_axis)
-        if len(figure.curves) > 1 or figure.curves[0].label != "curve 1":
+        if [curve.label for curve in figure.curves] != ["curve 1"]:
             axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=2.2)
         paper.settle(canvas)
         return svg_of(canvas)

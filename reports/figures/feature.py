@@ -72,7 +72,7 @@ class Feature:
     def read(cls, figure: dict[str, Any]) -> "Feature":
         """Raises ValueError, TypeError or OverflowError where something is missing or does not fit."""
         number, rows, tokens = (figure.get(key) for key in ("feature", "rows", "tokens"))
-        if not all(isinstance(count, int) for count in (number, rows, tokens)):
+        if not (isinstance(number, int) and isinstance(rows, int) and isinstance(tokens, int)):
             raise ValueError("the feature has no number, or its portrait does not say of how many tokens it is")
         density, threshold = finite(figure.get("density")), finite(figure.get("threshold")) or 0.0
         if density is None or not 0 <= density <= 1:

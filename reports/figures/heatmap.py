@@ -126,10 +126,10 @@ class Heatmap:
     def name(self, row: int, column: int) -> str:
         """A cell's name: `L9H9` of a head, else its two labels, each with its axis where the label is a bare number."""
         labels = self.rows[row], self.columns[column]
-        bare = [re.fullmatch(rf"{letter}?(\d+)", label) for letter, label in zip("LH", labels, strict=True)]
+        layer, head = (re.fullmatch(rf"{letter}?(\d+)", label) for letter, label in zip("LH", labels, strict=True))
         axes = self.row_axis, self.column_axis
-        if all(bare) and (axes == ("layer", "head") or all(not label.isdigit() for label in labels)):
-            return f"L{bare[0][1]}H{bare[1][1]}"
+        if layer and head and (axes == ("layer", "head") or all(not label.isdigit() for label in labels)):
+            return f"L{layer[1]}H{head[1]}"
         named = (f"{axis} {label}" if axis and label.isdigit() else label for axis, label in zip(axes, labels, strict=True))
         return ", ".join(label for label in named if label) or "an unnamed cell"
 

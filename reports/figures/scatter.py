@@ -78,7 +78,8 @@ class Scatter:
 
     def outermost(self, count: int = _LABELLED) -> list[Point]:
         """The points furthest from the middle, in units of the spread along each axis, the furthest first."""
-        middles, spreads = zip(*(_middle_and_spread([point[axis] for point in self.points]) for axis in (1, 2)), strict=True)
+        columns = [x for _, x, _ in self.points], [y for _, _, y in self.points]
+        middles, spreads = zip(*map(_middle_and_spread, columns), strict=True)
 
         def distance(point: Point) -> float:
             return math.hypot(*((at - middle) / spread for at, middle, spread in zip(point[1:], middles, spreads, strict=True)))
@@ -108,8 +109,8 @@ def _drawn(figure: Scatter) -> str:
         axes = paper.add(canvas, _WIDTH, after=0.5)
         axes.set_gid("points")
         axes.set_facecolor("none")
-        for axis, limits in ((1, axes.set_xlim), (2, axes.set_ylim)):
-            values = [point[axis] for point in figure.points]
+        columns = [x for _, x, _ in figure.points], [y for _, _, y in figure.points]
+        for values, limits in zip(columns, (axes.set_xlim, axes.set_ylim), strict=True):
             low, high = min(values), max(values)
             room = 0.09 * (high - low) or abs(high) * 0.1 or 1.0
             limits(low - room, high + room)
