@@ -10,7 +10,7 @@ The file itself is of the IOI circuit. What is said of other circuits stands in 
 
 import tomllib
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +195,14 @@ class Card:
 
 def _elsewhere(kind: str, key: str) -> str:
     """For which other models a value or a table is published, in a sentence."""
-    cards = (card for card in map(read_card, sorted(CARD_DIR.glob("*.toml"))) if card.basis == PUBLISHED)
-    titles = [card.title for card in cards if key in getattr(card, kind)]
+    titles = [card.title for card in _published(CARD_DIR) if key in getattr(card, kind)]
     return f" (it is published for {', '.join(titles)})" if titles else ""
+
+
+@cache
+def _published(folder: Path) -> tuple[Card, ...]:
+    """The cards with published numbers, read once: many claims miss a value on a small card."""
+    return tuple(card for card in map(read_card, sorted(folder.glob("*.toml"))) if card.basis == PUBLISHED)
 
 
 def read_card(path: Path) -> Card:

@@ -6,7 +6,7 @@ names, card and memory; `load` boots the model.
 
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import psutil
@@ -150,10 +150,16 @@ class Subject:
 
 def versions() -> dict[str, str]:
     """The versions of the libraries that the numbers depend on."""
+    packages = ("torch", "transformer-lens", "transformers", "hypothesis", "scipy", "numpy", "pytest")
+    return {name: _version(name) for name in packages}
+
+
+@cache
+def _version(package: str) -> str:
+    """Read once: every row has it, and reading a package's metadata takes milliseconds."""
     from importlib.metadata import version
 
-    packages = ("torch", "transformer-lens", "transformers", "hypothesis", "scipy", "numpy", "pytest")
-    return {name: version(name) for name in packages}
+    return version(package)
 
 
 def _device(name: str) -> torch.device:

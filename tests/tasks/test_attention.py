@@ -6,8 +6,8 @@ import torch
 
 from circuit_claims.heads import Head
 from circuit_claims.subjects.subject import Settings, Subject, prepare
-from circuit_claims.tasks.ioi.task import IOI
 from circuit_claims.tasks.ioi.projections import correlation
+from circuit_claims.tasks.ioi.task import IOI
 from tests.support import plain_twins
 from tests.support.plain_twins import all_heads, alone, mlp_name, plain_cache, plain_difference, z_name
 
