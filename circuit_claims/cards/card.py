@@ -255,8 +255,9 @@ def read_card(path: Path) -> Card:
 def _shape(path: Path, data: dict[str, Any]) -> tuple[int, int]:
     """Layers, and heads a layer."""
     shape = data.get("shape")
-    numbers = [shape.get(key) if isinstance(shape, dict) else None for key in ("layers", "heads")]
-    if any(type(number) is not int or number < 1 for number in numbers):
+    given = [shape.get(key) if isinstance(shape, dict) else None for key in ("layers", "heads")]
+    numbers = [number for number in given if type(number) is int and number >= 1]
+    if len(numbers) < 2:
         raise CardError(f"the card {path} lacks its shape: add [shape] with layers = ... and heads = ..., whole numbers from 1")
     return numbers[0], numbers[1]
 

@@ -133,8 +133,8 @@ class Entry:
         if not isinstance(self.table, dict):
             keys = f" {', '.join(sorted(self.known))}" if self.known else ""
             raise CardError(f"{self.where} in {self.path} is not a table: write it with its keys{keys}")
-        for key in self.table if self.known is not None else ():
-            if key not in self.known:
+        for key in self.table:
+            if self.known is not None and key not in self.known:
                 raise CardError(
                     f"{self.where} in {self.path} has the unknown key {key!r}: use only {', '.join(sorted(self.known))}"
                 )

@@ -106,7 +106,7 @@ def _possible(
     entry: Entry, numbers: tuple[float, ...] | list[float], unit: str, among: tuple[float, float] | None, where: str = ""
 ) -> None:
     """Raise CardError where a number is one that its unit does not allow."""
-    for number in numbers if among is not None else ():
-        if not among[0] <= number <= among[1]:
+    for number in numbers:
+        if among is not None and not among[0] <= number <= among[1]:
             what = f"says {number:g}{where}, and a {unit} lies between {among[0]:g} and {among[1]:g}"
             raise entry.wrong(what, "mend the number or the unit")

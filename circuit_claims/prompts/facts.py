@@ -268,7 +268,8 @@ class FactList:
             subjects = [subject for subject in relation.answers if self.half in (None, half_of(subject))]
             for phrasing in range(len(relation.phrasings)):
                 order = [subjects[i] for i in random.permutation(len(subjects))]
-                columns.append([FactPrompt(name, phrasing, one, (relation.answers[one],) * 2) for one in order])
+                answers = {one: (relation.answers[one], relation.answers[one]) for one in order}
+                columns.append([FactPrompt(name, phrasing, one, answers[one]) for one in order])
         for turn in range(max(map(len, columns), default=0)):
             yield from (column[turn] for column in columns if turn < len(column))
 

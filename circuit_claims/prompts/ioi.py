@@ -172,7 +172,7 @@ class Population:
         return [next(stream) for _ in range(n)]
 
     def _draw(self, random: np.random.Generator, template: int, order: str, pairs: Sequence[tuple[str, str]]) -> Prompt:
-        io, s = pairs[random.integers(len(pairs))]
+        io, s = pairs[int(random.integers(len(pairs)))]
         others = [name for name in self.names if name not in (io, s)]
         fresh = tuple(others[i] for i in random.choice(len(others), 3, replace=False))
         place, thing = PLACES[random.integers(len(PLACES))], OBJECTS[random.integers(len(OBJECTS))]

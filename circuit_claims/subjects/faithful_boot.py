@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from circuit_claims.models.checkpoint import refuse_unused, some_of
 from circuit_claims.models.subject_error import SubjectError, first_line
+
+if TYPE_CHECKING:  # slow to import
+    from transformers import PreTrainedModel
 
 #: What rounding may change in log-probabilities, by dtype: the root mean square over the vocabulary, as a share of their spread
 #: (standard deviation) there. Found on random models of 3 to 30 layers, and on the embedded ones: up to 2e-5, 1e-6 (weights are
@@ -51,7 +54,7 @@ class Reference:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: nn.Module, tokens: Int[Tensor, "row pos"]) -> "Reference":
+    def of(cls, model: "PreTrainedModel", tokens: Int[Tensor, "row pos"]) -> "Reference":
         """Run the model on these tokens."""
         with _streams(_layers(model)) as streams:
             log_probs = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
@@ -100,7 +103,7 @@ def load_config(path: Path) -> Any:
         raise _no_model(path, error) from error
 
 
-def make_empty(path: Path, config: Any) -> nn.Module:
+def make_empty(path: Path, config: Any) -> "PreTrainedModel":
     """The model of a configuration without memory for its weights.
 
     Raises SubjectError where there is none.
@@ -120,7 +123,7 @@ def _no_model(path: Path, error: Exception) -> SubjectError:
     )
 
 
-def load_model(path: Path, dtype: torch.dtype) -> nn.Module:
+def load_model(path: Path, dtype: torch.dtype) -> "PreTrainedModel":
     """The causal language model in a folder, with every tensor of its checkpoint in use.
 
     Raises SubjectError where a weight is missing, has another shape, or is not used.
@@ -133,7 +136,7 @@ def load_model(path: Path, dtype: torch.dtype) -> nn.Module:
     alone = type(config) is type(AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True))
     try:
         # Attention is left as transformers chooses it: what the model gives without anybody's choice is the reference.
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             config=config,
             use_safetensors=True,
@@ -147,6 +150,7 @@ def load_model(path: Path, dtype: torch.dtype) -> nn.Module:
         raise SubjectError(
             f"the model in {path} cannot be loaded ({first_line(error)}): try it with transformers alone, or name another"
         ) from error
+    model, report = loaded  # with output_loading_info, both
     # Heads that are tied to the embeddings are not among those that are missing: transformers has tied them.
     wrong = sorted(report["missing_keys"]) + sorted(str(key[0]) for key in report["mismatched_keys"])
     if wrong:
@@ -174,6 +178,11 @@ def random_tokens(config: Any, vocabulary: int, special: Sequence[int] = ()) -> 
     return plain[picked]
 
 
+def embedded(model: "PreTrainedModel") -> int:
+    """How many tokens a model has embeddings of."""
+    return int(cast(nn.Embedding, model.get_input_embeddings()).num_embeddings)
+
+
 def context_of(config: Any) -> int | None:
     """The positions that a model knows; None where it knows any number."""
     if getattr(config, "alibi", False):
@@ -188,9 +197,10 @@ def boot(path: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype, m
     Raises SubjectError where the model cannot be loaded or wrapped, or where the bridge is another function of its tokens.
     """
     name = path.resolve().name
-    model = load_model(path, dtype).to(device)
+    model = load_model(path, dtype)
+    model.to(device=device)
     config = model.config.get_text_config()
-    vocabulary = min(model.get_input_embeddings().num_embeddings, len(tokenizer))
+    vocabulary = min(embedded(model), len(tokenizer))
     tokens = random_tokens(config, vocabulary, tokenizer.all_special_ids).to(device)
     with _as_sentence(f"{name} cannot be run in {str(dtype).removeprefix('torch.')} by transformers", "try another --dtype"):
         reference = Reference.of(model, tokens)
@@ -234,14 +244,14 @@ def boot(path: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype, m
 
 
 @torch.no_grad()
-def _say_the_same_plainly(model: nn.Module) -> None:
+def _say_the_same_plainly(model: "PreTrainedModel") -> None:
     """Write what TransformerLens does not look at as something that it does; the model stays the same function of its tokens.
 
     A GPT-2 that does not divide its attention scores gets queries that are longer by as much; a GPT-NeoX without biases of
     attention gets biases of zero.
     """
     if model.config.model_type == "gpt2" and not model.config.scale_attn_weights:
-        for block in model.transformer.h:
+        for block in cast(Any, model).transformer.h:
             attention, width = block.attn, model.config.n_embd
             longer = attention.head_dim**0.5
             attention.c_attn.weight[:, :width] *= longer
@@ -250,7 +260,7 @@ def _say_the_same_plainly(model: nn.Module) -> None:
             attention.scale_attn_weights = True
         model.config.scale_attn_weights = True
     if model.config.model_type == "gpt_neox" and not model.config.attention_bias:
-        for layer in model.gpt_neox.layers:
+        for layer in cast(Any, model).gpt_neox.layers:
             for linear in (layer.attention.query_key_value, layer.attention.dense):
                 zeros = torch.zeros(linear.out_features, dtype=linear.weight.dtype, device=linear.weight.device)
                 linear.bias = nn.Parameter(zeros, requires_grad=False)
@@ -274,7 +284,7 @@ def _run(bridge: Any, tokens: Int[Tensor, "row pos"]) -> tuple[Tensor, list[Tens
     return logits, streams
 
 
-def _layers(model: nn.Module) -> list[nn.Module]:
+def _layers(model: "PreTrainedModel") -> list[nn.Module]:
     """A model's layers, where one list of modules is as long as config.json says that there are layers."""
     n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = (list(part) for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers)

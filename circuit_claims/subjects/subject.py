@@ -7,7 +7,7 @@ names, card and memory; `load` boots the model.
 import sys
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -24,12 +24,15 @@ from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.prompts.templates import longest_text
 from circuit_claims.subjects.card_choice import card_for, no_card_goes_with
 from circuit_claims.subjects.engine_choice import choose_engine
-from circuit_claims.subjects.faithful_boot import boot, context_of, load_config, make_empty
+from circuit_claims.subjects.faithful_boot import boot, context_of, embedded, load_config, make_empty
 from circuit_claims.subjects.find import find_folder
 from circuit_claims.subjects.run_cache import RunCache
 from circuit_claims.subjects.tokenizer import load_tokenizer, names_for
 from circuit_claims.time_spent import spent_on
 from circuit_claims.untested import Untested
+
+if TYPE_CHECKING:  # slow to import
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ def _fits(folder: ModelFolder, tokenizer: Any, prepend_bos: bool) -> None:
     if config.model_type == "gpt2":
         # Others may keep their weights under other names than they use: for these, loading will tell.
         _fits_gpt2(folder, model)
-    vocabulary = model.get_input_embeddings().num_embeddings
+    vocabulary = embedded(model)
     if len(tokenizer) > vocabulary:
         raise SubjectError(
             f"the tokenizer in {folder.path} has {len(tokenizer)} tokens, and the model knows {vocabulary}: "
@@ -217,7 +220,7 @@ def _fits(folder: ModelFolder, tokenizer: Any, prepend_bos: bool) -> None:
         )
 
 
-def _fits_gpt2(folder: ModelFolder, model: torch.nn.Module) -> None:
+def _fits_gpt2(folder: ModelFolder, model: "PreTrainedModel") -> None:
     prefix, head = model.base_model_prefix + ".", "lm_head.weight"
     wanted = {key.removeprefix(prefix): tuple(weight.shape) for key, weight in model.named_parameters(remove_duplicate=False)}
     found = {key.removeprefix(prefix): tensor.shape for key, tensor in headers(folder.weights).items()}
