@@ -25,15 +25,15 @@ def earliest_layer_of_the_brightest(k: int) -> Statistic:
     return lambda means: _layers_of_the_brightest(means, k).min(-1)
 
 
-def cell(layer: int, role: str) -> Statistic:
-    """One cell of a residual sweep; negative layers count from the end."""
-    column = SWEPT_ROLES.index(role)
+def cell(layer: int, role: str, roles: Sequence[str] = SWEPT_ROLES) -> Statistic:
+    """One cell of a residual sweep; negative layers count from the end. roles: those of the sweep, IOI's unless given."""
+    column = roles.index(role)
     return lambda means: means[..., layer, column]
 
 
-def handover_layer(source: str, target: str) -> Statistic:
+def handover_layer(source: str, target: str, roles: Sequence[str] = SWEPT_ROLES) -> Statistic:
     """The first layer before which the target position restores more than the source; the number of layers where none does."""
-    a, b = SWEPT_ROLES.index(source), SWEPT_ROLES.index(target)
+    a, b = roles.index(source), roles.index(target)
 
     def statistic(means: np.ndarray) -> np.ndarray:
         over = means[..., b] > means[..., a] + ties.rounding(means[..., [a, b]].reshape(*means.shape[:-2], -1))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from circuit_claims.heads import Head
+from circuit_claims.measure.grid_statistics import cell, handover_layer
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.prompts.acronyms import acronyms_for
@@ -242,6 +243,9 @@ def test_a_residual_sweep_visits_the_roles_of_the_prompts(words: Words, years: G
     grid = years.residual_sweep().take(N)
     assert list(grid.column_labels) == ["YY", "END"] and grid.estimate[0, 0] == pytest.approx(1, abs=1e-3)
     assert grid.estimate[0, 1] == pytest.approx(0, abs=1e-4)
+    roles = years.population.roles
+    assert cell(0, "YY", roles)(grid.estimate) == grid.estimate[0, 0]
+    assert 0 < handover_layer("YY", "END", roles)(grid.estimate) <= len(grid.estimate)
     assert list(words["acronyms"].residual_sweep().take(N).column_labels)[-1] == "END"
 
 
