@@ -25,15 +25,16 @@ from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.tasks.ioi.faithfulness_statistics import smallest_lead_of_BABA
 from circuit_claims.tasks.ioi.signals import fit_error, position_coefficient
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted, verdict_of
-from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED, Row
+from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED
+from tests.support.paper import Paper
 
 BUDGET = Budget(120, 960)
 LOOKS = BUDGET.looks(None)
 
-#: What is drawn: a population's samples, from a generator.
-Draw = Callable[[np.random.Generator], Samples | Grid]
+#: What is drawn: a population's samples or its grid, from a generator; and an interval takes what its own population gives.
+Draw = Callable[[np.random.Generator], Any]
 #: From samples and a confidence to an interval.
-Interval = Callable[[Samples | Grid, float], tuple[float, float]]
+Interval = Callable[[Any, float], tuple[float, float]]
 #: The intervals of one run's successive looks.
 Ends = list[tuple[float, float]]
 
@@ -99,7 +100,7 @@ def sweep(means: np.ndarray, spread: float, count: int | None = 15, n: int = 960
     return draw
 
 
-def first(samples: Samples | Grid, n: int) -> Samples | Grid:
+def first(samples: Any, n: int) -> Any:
     """The first n prompts, as the same kind of samples."""
     weights = None if samples.weights is None else samples.weights[:n]
     return type(samples)(samples.values[:n], samples.quantity, samples.unit, samples.clusters[:n], weights)
@@ -165,17 +166,6 @@ def covered(runs: int, draw: Draw, interval: Interval, truth: float) -> float:
     return sum(low <= truth <= high for low, high in found) / runs
 
 
-class Paper:
-    """A ledger that keeps the last row."""
-
-    def row(self, **fields: object) -> Row:
-        self.last = Row(claim_id="x", statement="x", circuit="x", **fields)
-        return self.last
-
-    def counterexample(self, *_: object) -> dict[str, object]:
-        return {}
-
-
 STEPS = sweep(np.arange(4.0)[None] / 4, 1.0)
 #: One of each kind: the population, how intervals are taken here, what is said to `expect`, and the bounds that it means.
 SAID: dict[str, tuple[Draw, Interval, Callable[[Any], None], tuple[float, float]]] = {
@@ -202,9 +192,9 @@ def test_the_simulation_judges_as_expect_does(kind):
         try:
             say(Expect(paper, BUDGET, seed=0)(measurement))
         except Refuted:
-            assert paper.last.verdict == REFUTED
-        assert paper.last.verdict == judged(ends, *bounds)
-        found.add(paper.last.verdict)
+            assert paper.rows[-1].verdict == REFUTED
+        assert paper.rows[-1].verdict == judged(ends, *bounds)
+        found.add(paper.rows[-1].verdict)
     assert found - {INCONCLUSIVE}
 
 

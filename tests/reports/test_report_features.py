@@ -4,6 +4,7 @@ import json
 import re
 from copy import deepcopy
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -22,7 +23,7 @@ SAE = {"sae": "mini-sae", "source": "embedded", "sha256": "ab" * 32, "hook": "bl
 
 def portrait(**fields) -> dict:
     context = {"tokens": ["went", " to", " Oslo", "\n"], "values": [0.0, 1.0, 4.0, None], "at": 2, "meant": True}
-    given = {
+    given: dict[str, Any] = {
         "kind": "feature",
         "title": "Feature 17: a place",
         "feature": 17,
@@ -42,7 +43,12 @@ def portrait(**fields) -> dict:
 
 def row(name: str = "a_feature_detects_what_it_means", **fields) -> dict:
     """A row about feature 17."""
-    given = {"claim_id": f"sae/features/{name}[mini-sae: a place]", "statement": "s", "circuit": "sae", "subject": "mini"}
+    given: dict[str, Any] = {
+        "claim_id": f"sae/features/{name}[mini-sae: a place]",
+        "statement": "s",
+        "circuit": "sae",
+        "subject": "mini",
+    }
     given |= {"op": ">", "expected_low": 0.5, "observed": 0.9, "ci_low": 0.8, "ci_high": 0.95, "n": 120, "verdict": HOLDS}
     return Row(**given | {"sae": SAE | {"feature": 17, "meaning": "a place"}} | fields).as_dict()
 

@@ -1,5 +1,7 @@
 """How many verdicts of a run to expect wrong, and which survive Holm's correction."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -12,7 +14,14 @@ from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, KNOWN_FALSE, REFUT
 def row(verdict: str, observed: float | None, reach: float, low: float | None = None, high: float | None = None, **more):
     """A row whose interval reaches equally far to both sides."""
     ends = (None, None) if observed is None else (observed - reach, observed + reach)
-    fields = {"claim_id": "x", "statement": "x", "circuit": "x", "kind": "magnitude", "op": ">", "verdict": verdict}
+    fields: dict[str, Any] = {
+        "claim_id": "x",
+        "statement": "x",
+        "circuit": "x",
+        "kind": "magnitude",
+        "op": ">",
+        "verdict": verdict,
+    }
     fields |= {"observed": observed, "ci_low": ends[0], "ci_high": ends[1], "expected_low": low, "expected_high": high}
     return Row(**fields | more).as_dict()
 

@@ -15,6 +15,7 @@ from circuit_claims.sae.loaded import load_sae
 from circuit_claims.sae.metrics import CONTROLS, SaeNumbers
 from circuit_claims.sae.metrics_on_text import SaeText
 from circuit_claims.sae.row_sums import row_sums
+from circuit_claims.sae.text import Part
 from circuit_claims.untested import Untested
 from tests.support.tiny_saes import tiny_sae_folder, tiny_subject
 
@@ -26,7 +27,8 @@ NEXT = "a name comes next"
 class Drawn:
     """Rows of random words, rich in names, with an end-of-text token in some."""
 
-    name, context, part = "made up", CONTEXT, "held out"
+    name, context = "made up", CONTEXT
+    part: Part = "held out"
 
     def __init__(self, subject):
         random = np.random.default_rng(8)

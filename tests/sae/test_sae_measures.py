@@ -12,6 +12,7 @@ from circuit_claims.sae.folder import SaeError
 from circuit_claims.sae.loaded import load_sae
 from circuit_claims.sae.metrics_on_text import SaeText
 from circuit_claims.sae.row_sums import counted_tokens, joined, row_sums, special_tokens
+from circuit_claims.sae.text import Part
 from tests.support.tiny_saes import tiny_sae_folder, tiny_subject
 
 ROWS, CONTEXT = 6, 12
@@ -194,7 +195,8 @@ def test_special_tokens_are_not_counted():
 class FixedRows:
     """Rows that are given."""
 
-    name, context, part = "made up", CONTEXT, "held out"
+    name, context = "made up", CONTEXT
+    part: Part = "held out"
 
     def __init__(self, rows):
         self.given, self.asked = rows, []

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from circuit_claims.sae import training, training_checkpoint
 from circuit_claims.sae.folder import SaeError, find_sae_folder
-from circuit_claims.sae.text import GeneratedRows
+from circuit_claims.sae.text import GeneratedRows, Part
 from circuit_claims.sae.training import Recipe, inference_sae, make_trainer, train
 from circuit_claims.training.train_sae import export, main
 from tests.support.tiny_models import save_tiny_gpt2
@@ -29,7 +29,8 @@ def subject(tmp_path_factory):
 class Noise:
     """Rows of random tokens, each from its own seed, which notes what it was asked for."""
 
-    name, context, part = "noise", 24, "training"
+    name, context = "noise", 24
+    part: Part = "training"
 
     def __init__(self):
         self.asked = []

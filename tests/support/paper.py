@@ -20,4 +20,4 @@ class Paper:
         return next((row for row in self.rows if (row.quantity, row.op) == key), None)
 
     def counterexample(self, samples: Samples, index: int, prepend_bos: bool | None) -> dict[str, Any]:
-        return {"prompt": str(samples.prompts[index]), "value": float(samples.values[index])}
+        return {"prompt": str(samples.prompts[index]) if len(samples.prompts) else "", "value": float(samples.values[index])}

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -37,7 +38,7 @@ def save_with_known_head(folder: Path, *, writes: float, looks: float) -> Path:
     from transformers import GPT2LMHeadModel
 
     save_tiny_gpt2(folder, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH)
-    model = GPT2LMHeadModel.from_pretrained(folder)
+    model: Any = GPT2LMHeadModel.from_pretrained(folder)  # its blocks are modules of no declared kind
     embedding = model.transformer.wte.weight
     into = torch.zeros(WIDTH, SIZE)
     into[:SIZE], into[SIZE : 2 * SIZE] = torch.eye(SIZE), -torch.eye(SIZE)
