@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from circuit_claims.prompts.ioi import ROLES, Prompt
+from circuit_claims.prompts.ioi import ROLES
+from circuit_claims.prompts.source import AnyPrompt
 from circuit_claims.prompts.word_tokens import inside, is_unknown
 from circuit_claims.time_spent import spent_on
 
@@ -22,11 +24,12 @@ class Batch:
     """Prompts of one token length.
 
     positions: for each role its token position in each prompt, `[prompt]`.
+    prompts: of the kind that was given.
     answers: the token ids of IO and S, `[prompt, 2]`.
     index: where each prompt stood in the list that was given.
     """
 
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[Any, ...]
     tokens: Int[Tensor, "prompt pos"]
     positions: dict[str, Int[Tensor, " prompt"]]
     answers: Int[Tensor, "prompt 2"]
@@ -78,7 +81,7 @@ def _only_token(tokenizer, text: str, word: str, called: str) -> int:
 @spent_on("tokenizing prompts")
 def make_batches(
     tokenizer,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[AnyPrompt],
     *,
     prepend_bos: bool,
     device: str = "cpu",

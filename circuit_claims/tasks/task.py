@@ -21,8 +21,7 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples, Shown
 from circuit_claims.measure.store import SessionStore
 from circuit_claims.prompts.batch import Batch, make_batches
-from circuit_claims.prompts.ioi import Prompt
-from circuit_claims.prompts.source import FixedPrompt, PromptSource
+from circuit_claims.prompts.source import AnyPrompt, FixedPrompt, PromptSource
 from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, Metric
 
@@ -84,8 +83,8 @@ class Task:
 
     # Prompts
 
-    def prompts(self, n: int) -> Sequence[Prompt | FixedPrompt]:
-        """The first n prompts, as they are measured: with the task's change."""
+    def prompts(self, n: int) -> Sequence[Any]:
+        """The first n prompts, of the kind that the population draws, as they are measured: with the task's change."""
         if self.fixed:
             return [prompt.changed(self.change) for prompt in self.fixed[:n]] if self.change else self.fixed[:n]
         place = ("prompts", self.population)
@@ -94,7 +93,7 @@ class Task:
             drawn.append(next(stream))
         return [prompt.changed(self.change) for prompt in drawn[:n]] if self.change else drawn[:n]
 
-    def batches(self, prompts: Sequence[Prompt | FixedPrompt]) -> list[Batch]:
+    def batches(self, prompts: Sequence[AnyPrompt]) -> list[Batch]:
         """Prompts as batches of one length each, on the subject's device."""
         device = str(self.subject.device)
         return make_batches(self.subject.tokenizer, prompts, prepend_bos=self.prepend_bos, device=device)
@@ -102,7 +101,7 @@ class Task:
     # Measurements
 
     def measurement(
-        self, key: tuple, chunk: Callable[[Sequence[Prompt]], Float[np.ndarray, "prompt ..."]], quantity: str, unit: str
+        self, key: tuple, chunk: Callable[[Sequence[Any]], Float[np.ndarray, "prompt ..."]], quantity: str, unit: str
     ) -> Measurement:
         """Whatever `chunk` gives for some prompts: one number each, or numerator and denominator of a ratio of means.
 
@@ -181,7 +180,7 @@ class Task:
     ) -> Measurement:
         """A sweep that gives every cell a number from each prompt by itself; its rows are layers unless others are named."""
 
-        def chunk(prompts: Sequence[Prompt]) -> np.ndarray:
+        def chunk(prompts: Sequence[Any]) -> np.ndarray:
             return in_order(self.batches(prompts), lambda batch: measure(batch).reshape(len(batch.prompts), -1))
 
         labels = {"quantity": quantity + self.under, "column_labels": columns, "column_axis": column_axis, "marks": marks}
@@ -239,7 +238,7 @@ class Task:
     def _swept(
         self,
         key: tuple,
-        chunk: Callable[[Sequence[Prompt]], np.ndarray],
+        chunk: Callable[[Sequence[Any]], np.ndarray],
         unit: str,
         *,
         weighted: bool,
@@ -322,9 +321,7 @@ class Task:
         """The change that the prompts are under, as it ends a sentence."""
         return f", with {with_article(self.change)}" if self.change else ""
 
-    def _paired(
-        self, corruption: str, measure: Callable[[Batch, Batch], np.ndarray]
-    ) -> Callable[[Sequence[Prompt]], np.ndarray]:
+    def _paired(self, corruption: str, measure: Callable[[Batch, Batch], np.ndarray]) -> Callable[[Sequence[Any]], np.ndarray]:
         there = self.population.corruptions.names
         if corruption not in there:
             raise ValueError(f"unknown corruption {corruption!r}: use one of {', '.join(there)}")
@@ -333,7 +330,7 @@ class Task:
         if self.change in there:
             raise ValueError(f"the prompts are already changed by {self.change!r}: name the corruption in the patch instead")
 
-        def chunk(prompts: Sequence[Prompt]) -> np.ndarray:
+        def chunk(prompts: Sequence[Any]) -> np.ndarray:
             clean, corrupted = self.batches(prompts), self.batches([prompt.changed(corruption) for prompt in prompts])
             pairs = zip(clean, corrupted, strict=True)
             if any(a.index != b.index for a, b in pairs):
@@ -344,7 +341,7 @@ class Task:
         return chunk
 
     def _in_chunks(
-        self, key: tuple, chunk: Callable[[Sequence[Prompt]], np.ndarray], prompts: Sequence[Prompt]
+        self, key: tuple, chunk: Callable[[Sequence[Any]], np.ndarray], prompts: Sequence[Any]
     ) -> Float[np.ndarray, "prompt ..."]:
         parts = []
         for first in range(0, len(prompts), self.chunk):

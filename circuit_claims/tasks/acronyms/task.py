@@ -36,7 +36,11 @@ class AcronymTask(Patching, Attention):
 
     def batches(self, prompts: Sequence[AcronymPrompt]) -> list[Batch]:
         """Prompts as batches of one length each; the answers are the letters of the clean and the corrupted third word."""
-        options = {"prepend_bos": self.prepend_bos, "device": str(self.subject.device), "answer_token": bare_token}
+        options: dict[str, Any] = {
+            "prepend_bos": self.prepend_bos,
+            "device": str(self.subject.device),
+            "answer_token": bare_token,
+        }
         return make_batches(self.subject.tokenizer, prompts, **options)
 
     def logit_difference(self) -> Measurement:

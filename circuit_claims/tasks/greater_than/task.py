@@ -67,7 +67,11 @@ class GreaterThan(Patching, Attention):
 
     def batches(self, prompts: Sequence[YearPrompt]) -> list[Batch]:
         """Prompts as batches of one length each; the answers are YY + 1 and YY − 1."""
-        options = {"prepend_bos": self.prepend_bos, "device": str(self.subject.device), "answer_token": bare_token}
+        options: dict[str, Any] = {
+            "prepend_bos": self.prepend_bos,
+            "device": str(self.subject.device),
+            "answer_token": bare_token,
+        }
         return make_batches(self.subject.tokenizer, prompts, **options)
 
     # Behaviour
