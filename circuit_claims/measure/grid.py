@@ -168,7 +168,7 @@ class Grid:
         """A matplotlib figure: the heatmap of the estimate, with the cells outlined that the card names."""
         rows, columns = self._labels
         return display.heatmap(
-            self.estimate if self.shown is None else self.shown(self.estimate),
+            self.as_shown,
             self.quantity,
             self.unit,
             rows=rows,
@@ -207,6 +207,11 @@ class Grid:
         frame.attrs.update(quantity=self.quantity, unit=self.unit)
         return frame
 
+    @property
+    def as_shown(self) -> Float[np.ndarray, "row shown_column"]:
+        """The cells that the heatmap shows: the estimate, or what `shown` makes of it."""
+        return self.estimate if self.shown is None else self.shown(self.estimate)
+
     def of(self, statistic: Callable[..., np.ndarray], quantity: str, unit: str) -> "GridStatistic":
         """A number read off this grid."""
         return GridStatistic(self, statistic, quantity, unit)
@@ -224,7 +229,7 @@ class Grid:
             "row_axis": self.row_axis,
             "column_axis": self.column_axis,
             "unit": self.unit,
-            "values": (self.estimate if self.shown is None else self.shown(self.estimate)).tolist(),
+            "values": self.as_shown.tolist(),
             "marks": [list(mark) for mark in self.marks],
         }
 

@@ -301,9 +301,9 @@ class Task:
         """The heads that the card names for this task: outlined in the report's heatmaps."""
         card = self.subject.card
         if not self.family:
-            return [tuple(head) for head in card.named_heads]
+            return [(layer, head) for layer, head in card.named_heads]
         families = (family for family in card.families.values() if family.name.startswith(self.family))
-        return sorted({tuple(head) for family in families for head in family.heads})
+        return sorted({(layer, head) for family in families for layer, head in family.heads})
 
     @property
     def all_heads(self) -> list[Head]:

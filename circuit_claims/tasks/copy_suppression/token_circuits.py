@@ -63,13 +63,13 @@ def effective_embedding(model: Weights) -> Float[Tensor, "token d_model"]:
     """
     block, values = model.layers[0], slice(2 * model.n_heads * model.d_head, None)
     W_V, W_O = _reading(block.W_qkv[:, values], block.ln1[0]), _centred(_wide(block.W_O))
-    norm = tuple(map(_wide, block.ln2))
+    gain, bias = map(_wide, block.ln2)
     W_in, b_in, W_out, b_out = map(_wide, (block.W_in, block.b_in, block.W_out, block.b_out))
     parts = []
     for some in model.W_E.split(ROWS):
         stream = _centred(_wide(some))
         middle = stream + F.layer_norm(stream, stream.shape[-1:], eps=model.eps) @ W_V @ W_O
-        hidden = model.activation(F.layer_norm(middle, middle.shape[-1:], *norm, model.eps) @ W_in + b_in)
+        hidden = model.activation(F.layer_norm(middle, middle.shape[-1:], gain, bias, model.eps) @ W_in + b_in)
         parts.append(middle + _centred(hidden @ W_out + b_out))
     return torch.cat(parts)
 

@@ -13,6 +13,7 @@ Meng et al. 2022 (section 2), what is said of how facts are recalled is measured
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +102,7 @@ class Facts(LogitLens, CausalTracing, PublishedPrompts):
         """How many prompts there are: as many as were published, or as the subject can be asked, or knows."""
         return len(self.fixed) or len(self._facts())
 
-    def prompts(self, n: int) -> Sequence[FactPrompt]:
+    def prompts(self, n: int) -> Sequence[Any]:
         """The first n prompts."""
         return self.fixed[:n] if self.fixed else self._facts()[:n]
 

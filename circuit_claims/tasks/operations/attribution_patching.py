@@ -7,7 +7,7 @@ Nanda 2023 ("Attribution Patching: Activation Patching At Industrial Scale"); th
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -47,10 +47,12 @@ class AttributionPatching(Task):
         if of in PARTS:
             exact = head_sweep(self, of, None, corruption)
             estimated = self.attribution_sweep(part=of, corruption=corruption)
+            what = f"one head's {PARTS[of]}"
         else:
-            exact = residual_sweep(self, of, corruption)
-            estimated = self.residual_attribution_sweep(site=of, corruption=corruption)
-        what = f"one head's {PARTS[of]}" if of in PARTS else BLOCKS[of]
+            site = cast(Block, of)
+            exact = residual_sweep(self, site, corruption)
+            estimated = self.residual_attribution_sweep(site=site, corruption=corruption)
+            what = BLOCKS[site]
         name = f"patching and attribution patching of {what} ({corruption}){self.under}"
         both = two_sweeps(exact, estimated, name, f"estimated, {SHARE}")
         return both if self.fixed else replace(both, limit=len(self.population.frames()))
@@ -71,7 +73,8 @@ class AttributionPatching(Task):
         corruption = self.corruption(given, "attribution")
         # One backward pass serves all sweeps, so all are measured, and kept, as one.
         model, columns = self.subject.transformer, len(places_axis(self)["columns"])
-        sizes = dict.fromkeys(PARTS, model.n_layers * model.n_heads) | dict.fromkeys(BLOCKS, model.n_layers * columns)
+        sizes: dict[Part | Block, int] = {part: model.n_layers * model.n_heads for part in PARTS}
+        sizes |= {site: model.n_layers * columns for site in BLOCKS}
         first = sum(size for name, size in list(sizes.items())[: list(sizes).index(of)])
 
         def packed(clean: Batch, corrupted: Batch) -> np.ndarray:
@@ -95,4 +98,4 @@ class AttributionPatching(Task):
 
 
 def _named(of: Part | Block) -> str:
-    return PARTS[of] if of in PARTS else BLOCKS[of]
+    return {**PARTS, **BLOCKS}[of]

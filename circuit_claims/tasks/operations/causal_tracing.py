@@ -104,7 +104,8 @@ class CausalTracing(Task, ABC):
         """
 
         def measure(batch: Batch) -> np.ndarray:
-            places = [(batch.at(role), state) for role in ("last subject token", "END") for state in ("mlp_out", "attn_out")]
+            states: tuple[State, ...] = ("mlp_out", "attn_out")
+            places = [(batch.at(role), state) for role in ("last subject token", "END") for state in states]
             edits = [its for where, state in places for its in self._restoring(batch, state, where)]
             effects, whole = self._traced(batch, corruption, edits)
             cells = effects.reshape(len(whole), len(places), -1).swapaxes(1, 2)
@@ -149,7 +150,7 @@ class CausalTracing(Task, ABC):
             effects, whole = self._traced(batch, corruption, edits)
             shares = _tokens_of_roles(batch)
             by_position = effects.reshape(len(whole), len(swept), -1)
-            return _packed(np.einsum("npl,nrp->nlr", by_position, shares[:, :, first:]), shares.any(-1), whole)
+            return _packed(np.einsum("npl,nrp->nlr", by_position, shares[:, :, first:]), np.asarray(shares.any(-1)), whole)
 
         return measure
 
@@ -165,7 +166,7 @@ class CausalTracing(Task, ABC):
         edits = [Edit(layer, SITES[state], values[layer], None, where) for layer in range(n_layers)]
         return [edits[max(0, layer - width // 2) : layer - width // 2 + width] for layer in range(n_layers)]
 
-    def _written(self, batch: Batch, state: State) -> list[Float[Tensor, "prompt pos d_model"]]:
+    def _written(self, batch: Batch, state: State) -> Float[Tensor, "layer prompt pos d_model"]:
         """What every layer's MLP or attention writes on the clean prompts."""
         model, run = self.subject.transformer, self._clean(batch)
 
@@ -289,7 +290,7 @@ def _named(state: State) -> str:
 
 def _beside(interchange: Grid, noise: Grid) -> dict[str, Any]:
     """A cell a point: what it restores under one corruption and under the other, as shares."""
-    a, b = (grid.shown(grid.estimate) for grid in (interchange, noise))
+    a, b = (grid.as_shown for grid in (interchange, noise))
     points = [
         {"label": f"L{layer}, {role}", "x": float(a[layer, column]), "y": float(b[layer, column])}
         for layer in range(a.shape[0])

@@ -98,7 +98,7 @@ class KnockedOut(Intervention):
         """The edits that knock these parts out on a batch."""
         z = None if self.kept is None and not self.removed else self._replacement(batch, "z")
         edits = []
-        if self.kept is not None:
+        if z is not None and self.kept is not None:
             keep = self._mask(batch, self.kept) & ~self._mask(batch, self.removed)
             edits += [Edit(layer, "z", z[layer], keep=keep[layer]) for layer in range(len(keep))]
         elif z is not None:

@@ -206,7 +206,7 @@ class Probes:
     def _curves(self, task: Label, at: str) -> dict[str, Any]:
         """Accuracy by layer, of the probes and of those on the control task, with intervals over templates."""
         layers = range(self.ioi.subject.transformer.n_layers + 1)
-        templates = np.array([prompt.template for prompt in self.examples(task).prompts])
+        templates = [prompt.template for prompt in self.examples(task).prompts]
         curves = [
             curve(name, by_template(np.stack([self._right(task, at, layer, control=dealt) for layer in layers], 1), templates))
             for name, dealt in (("probe", False), ("control task", True))

@@ -36,8 +36,8 @@ class CountingTask(Circuits):
 
         Raises Untested where it does not know the sentences' words, or has too few fillers.
         """
-        fillers = [tuple(word for word in words if _one_token(subject, word)) for words in (subject.names, THINGS)]
-        population = Counting(*fillers)
+        names, things = (tuple(word for word in words if _one_token(subject, word)) for words in (subject.names, THINGS))
+        population = Counting(names, things)
         task = cls(subject=subject, seed=seed, chunk=chunk, population=population, prepend_bos=prepend_bos)
         try:
             first = [next(replace(population, sentences=(sentence,)).stream(seed)) for sentence in population.sentences]

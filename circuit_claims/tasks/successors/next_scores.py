@@ -125,7 +125,7 @@ class Successors:
     @property
     def _marks(self) -> list[tuple[int, int]]:
         families = self.subject.card.families
-        return [tuple(head) for head in families["successor"].heads] if "successor" in families else []
+        return [(layer, head) for layer, head in families["successor"].heads] if "successor" in families else []
 
     @torch.inference_mode()
     def _hits(self) -> dict[str, dict[Asked, Float[np.ndarray, "prompt layer head"]] | str]:
@@ -134,7 +134,8 @@ class Successors:
 
     def _measured_hits(self) -> dict[str, dict[Asked, Float[np.ndarray, "prompt layer head"]] | str]:
         found: dict = {}
-        streams, wanted, sizes = [], {"next": [], "copy": []}, {}
+        wanted: dict[Asked, list[list[int]]] = {"next": [], "copy": []}
+        streams, sizes = [], {}
         for name, task in TASKS.items():
             try:
                 tokens, words = self._tokens(task)
@@ -147,7 +148,7 @@ class Successors:
             sizes[name] = len(tokens)
         if streams:
             stacked = torch.cat(streams)
-            hit = {asked: [] for asked in wanted}
+            hit: dict[Asked, list[Tensor]] = {asked: [] for asked in wanted}
             padded = {asked: self._padded(wanted[asked]) for asked in wanted}
             for layer in range(self.model.n_layers):
                 for logits in self._logits(layer, stacked):
@@ -178,7 +179,9 @@ class Successors:
         if any(len(one) != SHOWN for one in ids):
             text = next(task.text(members) for members, one in zip(shown, ids, strict=True) if len(one) != SHOWN)
             raise TokenizationError(f"{text!r} is not {SHOWN} tokens for this tokenizer")
-        words = [{"next": task.nexts[member], "copy": task.members[member]} for members in shown for member in members]
+        words: list[dict[Asked, str]] = [
+            {"next": task.nexts[member], "copy": task.members[member]} for members in shown for member in members
+        ]
         return torch.tensor(ids, device=self.subject.device), words
 
     def _forms(self, word: str) -> list[int]:

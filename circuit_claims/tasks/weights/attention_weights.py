@@ -61,8 +61,9 @@ class _Sizes:
 
     @classmethod
     def read(cls, folder: ModelFolder) -> "_Sizes":
-        numbers = [folder.config.get(key) for key in ("n_layer", "n_head", "n_embd", "n_positions")]
-        if not all(isinstance(number, int) and number > 0 for number in numbers) or numbers[2] % numbers[1]:
+        given = [folder.config.get(key) for key in ("n_layer", "n_head", "n_embd", "n_positions")]
+        numbers = [number for number in given if isinstance(number, int) and number > 0]
+        if len(numbers) < len(given) or numbers[2] % numbers[1]:
             raise SubjectError(
                 f"config.json in {folder.path} gives no shape (n_layer, n_head, n_embd, n_positions): restore the model's own"
             )
