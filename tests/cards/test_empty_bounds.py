@@ -1,7 +1,6 @@
 """Expectations that say nothing: bounds that no model can miss or meet, expectations left half said, advice without use."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,20 +13,22 @@ from circuit_claims.verdicts.expect import Budget, Expect
 from circuit_claims.verdicts.rows import INCONCLUSIVE, REFUTED, Row
 from circuit_claims.verdicts.undecided import what_would_decide
 from tests.support.claim_projects import claimed
+from tests.support.paper import Paper
 
 
 @pytest.fixture
-def rows() -> list[Row]:
-    return []
+def paper() -> Paper:
+    return Paper()
 
 
 @pytest.fixture
-def expect(rows: list[Row]) -> Expect:
-    def row(**fields):
-        rows.append(Row(claim_id="x", statement="x", circuit="x", **fields))
-        return rows[-1]
+def rows(paper: Paper) -> list[Row]:
+    return paper.rows
 
-    return Expect(SimpleNamespace(row=row, counterexample=lambda *_: {}), Budget(120, 960), seed=0)
+
+@pytest.fixture
+def expect(paper: Paper) -> Expect:
+    return Expect(paper, Budget(120, 960), seed=0)
 
 
 def of(unit: str, share: float = 0.5) -> Samples:

@@ -122,7 +122,7 @@ TOGETHER = {
     "share": lambda a, b: a.share_of(b, ""),
     "share by prompt": lambda a, b: a.share_by_prompt_of(b, ""),
     "minus": lambda a, b: a.minus(b, "", "logits"),
-    "combined": lambda a, b: combined([a, a, b], lambda *terms: sum(terms), "", "logits"),
+    "combined": lambda a, b: combined([a, a, b], lambda *terms: np.sum(terms, axis=0), "", "logits"),
     "pooled": lambda a, b: pooled([a, b], "", "rate"),
     "side by side": lambda a, b: side_by_side([a, b], ["a", "b"], "", "logits"),
     "side by side of a whole": lambda a, b: side_by_side([a], ["a"], "", "logits", whole=b),

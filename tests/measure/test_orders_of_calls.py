@@ -1,6 +1,8 @@
 """Measurements of samples, of sweeps and of numbers read off sweeps take the same calls, and in any order."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ def first_cell(means: np.ndarray) -> np.ndarray:
 WHOLE, TASK, OTHER = numbers(6.0, "the whole"), numbers(5.0, "the task"), numbers(4.0, "another")
 FIGURE = {"kind": "curves", "title": "drawn by hand"}
 #: What is done to a sweep, each by itself.
-STEPS = {
+STEPS: dict[str, Callable[[Any], Any]] = {
     "of": lambda measured: measured.of(first_cell, "a cell", "share"),
     "presupposing": lambda measured: measured.presupposing(TASK),
     "share_of": lambda measured: measured.share_of(WHOLE, "a cell"),
@@ -45,7 +47,7 @@ ORDERS = list(itertools.permutations(STEPS))
 
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
 def test_a_number_read_off_a_sweep_is_the_same_in_any_order(order):
-    measured = sweep()
+    measured: Any = sweep()
     for step in order:
         measured = STEPS[step](measured)
     taken = measured.take(60)
@@ -59,7 +61,7 @@ def test_a_number_read_off_a_sweep_is_the_same_in_any_order(order):
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["of", "presupposing", "drawn_as"])), ids=" ".join)
 def test_a_figure_of_its_own_is_kept_in_any_order(order):
-    measured = sweep()
+    measured: Any = sweep()
     for step in order:
         measured = measured.drawn_as(lambda: FIGURE) if step == "drawn_as" else STEPS[step](measured)
     taken = measured.take(60)

@@ -11,7 +11,8 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.presuppositions import LEAST_OF_SPREAD, why_nothing
 from circuit_claims.measure.samples import Grid, Samples, Shown
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted
-from circuit_claims.verdicts.rows import HOLDS, REFUTED, Row
+from circuit_claims.verdicts.rows import HOLDS, REFUTED
+from tests.support.paper import Paper
 
 IO = Shown("IO is preferred")
 
@@ -75,20 +76,6 @@ def test_what_a_corruption_costs_is_judged_alike_and_called_what_it_is():
     cost = whole(spread(0.1, 1.0), shown=Shown("the corruption (ABC) costs some of it", task=False))
     assert missing(cost).startswith("there is nothing to take a share of: the corruption (ABC) costs some of it on ")
     assert "does not do the task" in missing(whole(spread(0.1, 1.0)), cost), "what comes first is said first"
-
-
-class Paper:
-    """A ledger on paper: rows in a list."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def row(self, **fields: Any) -> Row:
-        self.rows.append(Row(claim_id="x", statement="x", circuit="x", **fields))
-        return self.rows[-1]
-
-    def counterexample(self, samples: Samples, index: int, prepend_bos: bool | None) -> dict[str, Any]:
-        return {"prompt": str(index)}
 
 
 def measured(values: np.ndarray, **shown: Any) -> Measurement:

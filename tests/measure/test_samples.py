@@ -76,7 +76,7 @@ def test_a_number_read_off_a_grid_has_an_estimate_and_an_interval():
 def test_samples_as_a_frame():
     frame = made_up(prompts=[f"prompt {i}" for i in range(30)]).to_frame()
     assert list(frame.columns) == ["prompt", "cluster", "value"] and len(frame) == 30
-    assert frame["value"].tolist() == made_up().values.tolist() and frame["prompt"][7] == "prompt 7"
+    assert frame["value"].tolist() == made_up().values.tolist() and frame["prompt"].tolist()[7] == "prompt 7"
     assert frame.groupby("cluster")["value"].size().tolist() == [6] * 5
     assert frame.attrs == {"quantity": "logit <difference>", "unit": "logits"}
     share = made_up().share_of(Samples(np.full(30, 2.0), "whole", "logits", [i % 5 for i in range(30)]), "share").to_frame()
@@ -88,8 +88,8 @@ def test_a_grid_as_a_frame():
     frame, (low, high) = grid.to_frame(), grid.interval()
     assert list(frame.columns) == ["layer", "head", "estimate", "low", "high"] and len(frame) == 6
     highest = frame.nlargest(1, "estimate").iloc[0]
-    assert (highest["layer"], highest["head"]) == ("L1", "H2")
-    assert (highest["estimate"], highest["low"], highest["high"]) == (grid.estimate[1, 2], low[1, 2], high[1, 2])
+    assert highest[["layer", "head"]].tolist() == ["L1", "H2"]
+    assert highest[["estimate", "low", "high"]].tolist() == [grid.estimate[1, 2], low[1, 2], high[1, 2]]
     assert frame.attrs == {"quantity": "recovery by <patching>", "unit": "logits"}
     plain = Grid(np.ones((4, 1, 2)), "x", "", range(4), row_axis="", column_axis="").to_frame()
     assert list(plain.columns[:2]) == ["row", "column"] and plain["column"].tolist() == ["0", "1"]
@@ -100,17 +100,20 @@ def test_samples_are_drawn_as_a_histogram():
     (axes,) = figure.axes
     assert (axes.get_title(), axes.get_xlabel()) == ("logit <difference>", "logits")
     assert sum(bar.get_height() for bar in axes.containers[0]) == 30
-    assert axes.lines[0].get_xdata()[0] == made_up().estimate
+    assert np.asarray(axes.lines[0].get_xdata()).tolist() == [made_up().estimate] * 2
     figure.savefig(BytesIO(), format="png")
 
 
 def test_a_grid_is_drawn_as_a_heatmap():
+    from matplotlib.patches import Rectangle
+
     figure = sweep(marks=[Head(1, 2)]).plot()
     axes = figure.axes[0]
-    assert axes.images[0].get_array().tolist() == sweep().estimate.tolist()
+    assert np.asarray(axes.images[0].get_array()).tolist() == sweep().estimate.tolist()
     assert [label.get_text() for label in axes.get_yticklabels()] == ["L0", "L1"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["H0", "H1", "H2"]
-    assert axes.patches[0].get_xy() == (1.5, 0.5), "the marked cell is outlined"
+    (outline,) = axes.patches
+    assert isinstance(outline, Rectangle) and outline.get_xy() == (1.5, 0.5), "the marked cell is outlined"
     figure.savefig(BytesIO(), format="png")
 
 

@@ -1,6 +1,7 @@
 """Which SAE a claim is put to, what its rows say of it, and that a wrong one is one sentence before any claim runs."""
 
 import sys
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def usage_error(result, *parts):
     assert "Traceback" not in said
 
 
-CENTRED = {"metadata": {"residual_stream": "centred", "model_name": "tiny"}}
+CENTRED: dict[str, Any] = {"metadata": {"residual_stream": "centred", "model_name": "tiny"}}
 
 
 def test_claims_on_a_folder_say_which_sae_it_was(project, tiny, tmp_path):

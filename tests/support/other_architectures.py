@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 
-from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.edits import Edit, Site
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.hooked.passes import HOOKS
 from circuit_claims.models.folder import EMBEDDED
@@ -120,7 +120,7 @@ def load(folder: Path, mode: str) -> Subject:
     return Subject(prepare(Settings(name=str(folder), card=str(card), mode=mode, device="cpu")))
 
 
-def edits_from(cache, site: str, positions, *, by_head: bool):
+def edits_from(cache, site: Site, positions, *, by_head: bool):
     """One intervention for each layer (and head): this site set to what it is in `cache`."""
     found = []
     for layer in range(LAYERS):
@@ -173,7 +173,12 @@ def counted(modules: Any) -> tuple[list[int], Callable[[], None]]:
         return hook
 
     handles = [module.register_forward_hook(counting(index)) for index, module in enumerate(modules)]
-    return calls, lambda: [handle.remove() for handle in handles] and None
+
+    def end() -> None:
+        for handle in handles:
+            handle.remove()
+
+    return calls, end
 
 
 def save_as_opt(gpt2: Path, folder: Path) -> Path:

@@ -127,8 +127,8 @@ def tiny_config(name: str) -> Any:
 
     kind, given = CONFIGURATIONS[name]
     vocabulary = json.loads((EMBEDDED["mini"] / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    special = dict.fromkeys(("bos_token_id", "eos_token_id"), vocabulary["<|endoftext|>"])
-    special["pad_token_id"] = vocabulary["<pad>"]
+    end = vocabulary["<|endoftext|>"]
+    special = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": vocabulary["<pad>"]}
     return getattr(transformers, kind)(vocab_size=len(vocabulary), **special, **given)
 
 
@@ -149,7 +149,7 @@ def random_model(config: Any, seed: int = 0) -> torch.nn.Module:
     return model
 
 
-def save_with_tokenizer(model: torch.nn.Module, folder: Path, **options: Any) -> Path:
+def save_with_tokenizer(model: Any, folder: Path, **options: Any) -> Path:
     """Save a model with the embedded model's tokenizer, and give back its folder."""
     model.save_pretrained(folder, **options)
     for file in TOKENIZER_FILES:

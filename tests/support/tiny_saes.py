@@ -23,12 +23,11 @@ def save_tiny_sae(
 
     usual = {"hook_name": "blocks.1.hook_resid_pre", "prepend_bos": False, "context_size": 12}
     metadata = usual | said.pop("metadata", {})
-    make, config = (
-        (TopKSAE, TopKSAEConfig(d_in=d_in, d_sae=d_sae, k=5))
+    sae = (
+        TopKSAE(TopKSAEConfig(d_in=d_in, d_sae=d_sae, k=5))
         if architecture == "topk"
-        else (StandardSAE, StandardSAEConfig(d_in=d_in, d_sae=d_sae))
+        else StandardSAE(StandardSAEConfig(d_in=d_in, d_sae=d_sae))
     )
-    sae = make(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in sae.parameters():

@@ -22,7 +22,8 @@ from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.greater_than.statistics import smallest_step
 from circuit_claims.tasks.greater_than.task import GreaterThan
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted
-from circuit_claims.verdicts.rows import INCONCLUSIVE, REFUTED, Row
+from circuit_claims.verdicts.rows import INCONCLUSIVE, REFUTED
+from tests.support.paper import Paper
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
 from tests.support.year_tasks import population_sample, task
 
@@ -267,26 +268,14 @@ def test_everything_at_END_is_the_whole_model_and_nothing_is_the_corrupted_one(y
 # Controls
 
 
-class Ledger:
-    """Takes rows and shows them."""
-
-    def __init__(self):
-        self.rows = []
-
-    def row(self, **fields):
-        self.rows.append(Row(claim_id="x", statement="x", circuit="x", **fields))
-        return self.rows[-1]
-
-    def universal(self, key):
-        return None
-
-    def counterexample(self, samples, index, prepend_bos):
-        return {}
+@pytest.fixture
+def paper():
+    return Paper()
 
 
 @pytest.fixture
-def expect():
-    return Expect(Ledger(), Budget(first=120, most=480), seed=0)
+def expect(paper):
+    return Expect(paper, Budget(first=120, most=480), seed=0)
 
 
 @dataclass(frozen=True)
@@ -299,7 +288,7 @@ class OtherStarts(Years):
         return (replace(prompt, start=int(start)) for prompt, start in zip(prompts, starts, strict=True))
 
 
-def test_judged_by_other_prompts_start_years_the_preference_is_gone(years, expect):
+def test_judged_by_other_prompts_start_years_the_preference_is_gone(years, paper, expect):
     own = years.population
     permuted = replace(years, chunk=120, population=OtherStarts(own.nouns, own.years, own.half))
     expect(replace(years, chunk=120).prefers_later()).rate_at_least(0.9)
@@ -307,7 +296,7 @@ def test_judged_by_other_prompts_start_years_the_preference_is_gone(years, expec
         expect(permuted.prefers_later()).rate_at_least(0.9)
     with suppress(Refuted):  # the smallest of nine differences that are all about zero: refuted, or not to be decided
         expect(permuted.mean_year_by_decade().of(smallest_step, "smallest rise", "years")).above(0)
-    assert expect._ledger.rows[-1].verdict in (REFUTED, INCONCLUSIVE)
+    assert paper.rows[-1].verdict in (REFUTED, INCONCLUSIVE)
     # A model that takes every later year for equally likely would have 0.5 left: later years are later than most start years.
     found, left = (one.probability_difference().take(480).estimate for one in (years, permuted))
     assert left < 0.6 < 0.8 < found

@@ -4,7 +4,6 @@ import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,8 +28,8 @@ from circuit_claims.tasks.successors.counting import CountingTask
 from circuit_claims.tasks.successors.next_scores import Successors
 from circuit_claims.untested import Untested
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted
+from tests.support.paper import Paper
 from tests.support.tiny_models import save_tiny_card
-from tests.tasks.weights.test_token_circuits import Ledger
 
 LAYERS, HEADS, WIDTH = 2, 4, 32
 #: Everything that prompts and answers may say, one token a word, whatever stands before it.
@@ -168,10 +167,10 @@ def test_a_head_that_is_written_to_succeed_succeeds_and_does_not_copy(tmp_path):
     copying = successors.scores("numerals", "copy").take(1).values[:, head.layer, head.head]
     assert (following[:4] == 1.0).all(), "1 to 7 lead to 2 to 8"
     assert (copying[:4] == 0.0).all()
-    ledger = Ledger()
-    expect = Expect(ledger, Budget(60, 240), seed=0)
+    paper = Paper()
+    expect = Expect(paper, Budget(60, 240), seed=0)
     expect(successors.lead_over_copying(head, "numerals"), "made up").above(0)
-    assert ledger.last.prepend_bos is False and ledger.last.ci_low == ledger.last.observed
+    assert paper.rows[-1].prepend_bos is False and paper.rows[-1].ci_low == paper.rows[-1].observed
     expect(successors.scores("number words"), "made up").top(1).contains([head])
 
 
@@ -333,7 +332,7 @@ def test_noise_does_not_count(subject):
     """What is kept of a logit difference presupposes one."""
     task, expect = (
         story_of(subject, chunk=60),
-        Expect(SimpleNamespace(row=Ledger().row, counterexample=lambda *_: {}), Budget(48, 96), 0),
+        Expect(Paper(), Budget(48, 96), 0),
     )
     every = [(Head(layer, head), None) for layer in range(LAYERS) for head in range(HEADS)]
     with pytest.raises(Refuted, match="nothing to take a share of"):

@@ -23,22 +23,11 @@ from circuit_claims.tasks.copy_suppression.token_circuits import (
 )
 from circuit_claims.untested import Untested
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted
-from circuit_claims.verdicts.rows import Row
+from tests.support.paper import Paper
 from tests.support.planted_tokens import HEADS, KNOWN, LAYERS, save_with_known_head
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
 
 SIGN = {"OV": -1, "QK": 1}
-
-
-class Ledger:
-    """Rows that no claim is behind."""
-
-    def row(self, **fields) -> Row:
-        row = Row(claim_id="made up", statement="", circuit="", subject="", mode="", prepend_bos=False, seed=0, profile="")
-        for name, value in fields.items():
-            setattr(row, name, value)
-        self.last = row
-        return row
 
 
 def subject_of(folder: Path, *, mode: str = "processed", layers: int = LAYERS, heads: int = HEADS) -> Subject:
@@ -142,7 +131,7 @@ def test_a_head_that_copies_or_does_nothing_suppresses_nothing(tmp_path, truth):
 
 def test_noise_is_refuted(noise):
     circuits, _ = noise
-    expect = Expect(Ledger(), Budget(60, 240), seed=0)
+    expect = Expect(Paper(), Budget(60, 240), seed=0)
     for head in all_heads(circuits.model):
         for circuit in CIRCUITS:
             own = circuits.own_token(head, circuit)
@@ -166,12 +155,13 @@ def test_another_token_is_never_the_own_one(noise):
 
 def test_rows_say_that_there_is_no_prompt_and_draw_the_ranks(noise):
     circuits, _ = noise
-    ledger = Ledger()
-    Expect(ledger, Budget(60, 240), seed=0)(circuits.own_token(Head(1, 0), "QK").beyond(0.05), "made up").above(0.5)
-    assert ledger.last.prepend_bos is None and ledger.last.mode == "processed"
-    assert ledger.last.n == circuits.vocabulary and ledger.last.ci_low == ledger.last.ci_high == ledger.last.observed
-    itself, another = ledger.last.figure["curves"]
-    assert len(itself["values"]) == len(another["values"]) == len(ledger.last.figure["x"])
+    paper = Paper()
+    Expect(paper, Budget(60, 240), seed=0)(circuits.own_token(Head(1, 0), "QK").beyond(0.05), "made up").above(0.5)
+    row = paper.rows[-1]
+    assert row.prepend_bos is None and row.mode == "processed"
+    assert row.n == circuits.vocabulary and row.ci_low == row.ci_high == row.observed
+    itself, another = row.figure["curves"]
+    assert len(itself["values"]) == len(another["values"]) == len(row.figure["x"])
     assert itself["values"] == sorted(itself["values"]) and 0 <= itself["values"][0] <= itself["values"][-1] <= 1
 
 
