@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.gpt2_small_shaped import Shaped, random_gpt2_small
 from benchmarks.table import Row, markdown, processor, write
+from circuit_claims.fixtures.session import option_of
 
 ROWS = pytest.StashKey[list[Row]]()
 SCALING = pytest.StashKey[list[dict[str, Any]]]()
@@ -30,17 +32,15 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def device(pytestconfig: pytest.Config) -> torch.device:
     """Where to run: --device, or a GPU where there is one."""
-    name = pytestconfig.getoption("--device")
+    name: str = option_of(pytestconfig, "--device")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
 @pytest.fixture(scope="session")
-def gpt2_small_shaped(device: torch.device) -> Iterator[tuple[Any, Any]]:
+def gpt2_small_shaped(device: torch.device) -> Iterator[Shaped]:
     """The random model: its bridge, and the engine's view of it."""
-    from benchmarks.gpt2_small_shaped import random_gpt2_small
-
     yield random_gpt2_small(str(device))
 
 
@@ -73,7 +73,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     where = processor() if device == "CPU" else device
     terminalreporter.section("sweeps, against how they are done elsewhere")
     terminalreporter.write_line(f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    folder = Path(config.getoption("--bench-out"))
+    folder = Path(option_of(config, "--bench-out"))
     if timed:
         terminalreporter.write_line(f"{timed[0].n_prompts} prompts of {timed[0].n_tokens} tokens, GPT-2 small's shape, float32")
         terminalreporter.write_line("")

@@ -13,6 +13,8 @@ from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.protocol import Engine
 
 SEED = 0
+#: The bridge, and the engine over it.
+Shaped = tuple[Any, Engine]
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def random_gpt2_small(device: str = "cpu") -> tuple[Any, Engine]:
     from circuit_claims.controls.vocabulary import save_tokenizer
 
     config = GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, attn_implementation="eager")
-    model = GPT2LMHeadModel(config).eval()
+    model: Any = GPT2LMHeadModel(config).eval()
     missing = model.load_state_dict(random_weights(GPT2_SMALL, config.vocab_size, SEED), strict=False)
     assert missing.missing_keys == ["lm_head.weight"] and not missing.unexpected_keys  # tied to the embedding
     with tempfile.TemporaryDirectory() as folder:

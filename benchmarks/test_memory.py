@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import machine, ours
-from benchmarks.gpt2_small_shaped import work
+from benchmarks.gpt2_small_shaped import Shaped, work
 
 #: What one block of rows takes inside a layer, whatever the cap: queries, keys, values, the MLP's hidden layer, copies.
 BLOCK = 250_000_000
@@ -13,7 +13,7 @@ BLOCK = 250_000_000
 @pytest.mark.parametrize(
     "sweep", [ours.heads_at_all_positions, ours.residual_stream, ours.paths_to_logits], ids=lambda sweep: sweep.__name__
 )
-def test_a_cap_on_memory_is_met_and_changes_no_number(gpt2_small_shaped, device, sweep, pytestconfig) -> None:
+def test_a_cap_on_memory_is_met_and_changes_no_number(gpt2_small_shaped: Shaped, device, sweep, pytestconfig) -> None:
     """With a tenth of the memory the same grid comes out."""
     here = work(*gpt2_small_shaped, 2 if pytestconfig.getoption("--quick") else 16, 16)
     grids: list[torch.Tensor] = []

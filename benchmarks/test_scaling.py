@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import machine, ours
-from benchmarks.gpt2_small_shaped import Work, work
+from benchmarks.gpt2_small_shaped import Shaped, Work, work
 from circuit_claims.engine.edits import Edit
 
 N_PROMPTS = (8, 16, 32, 64, 128, 256)
@@ -47,7 +47,7 @@ def _sizes(sizes: tuple[int, ...], pytestconfig: pytest.Config) -> tuple[int, ..
     return sizes[:2] if pytestconfig.getoption("--quick") else sizes
 
 
-def test_costs_grow_linearly_in_prompts(gpt2_small_shaped, rate, scaling, pytestconfig) -> None:
+def test_costs_grow_linearly_in_prompts(gpt2_small_shaped: Shaped, rate, scaling, pytestconfig) -> None:
     """The sweep over heads at END: twice the prompts, twice the FLOPs."""
     per_prompt = []
     for n in _sizes(N_PROMPTS, pytestconfig):
@@ -57,7 +57,9 @@ def test_costs_grow_linearly_in_prompts(gpt2_small_shaped, rate, scaling, pytest
     assert max(per_prompt) < 1.01 * min(per_prompt)
 
 
-def test_costs_at_end_grow_no_faster_than_the_runs_and_their_attention(gpt2_small_shaped, rate, scaling, pytestconfig) -> None:
+def test_costs_at_end_grow_no_faster_than_the_runs_and_their_attention(
+    gpt2_small_shaped: Shaped, rate, scaling, pytestconfig
+) -> None:
     """The sweep over heads at END: its cone is one position wide however long the prompts are."""
     model = gpt2_small_shaped[1]
     found = []
@@ -70,7 +72,7 @@ def test_costs_at_end_grow_no_faster_than_the_runs_and_their_attention(gpt2_smal
     assert max(found) < 1.1 * min(found)
 
 
-def test_costs_grow_with_the_positions_of_the_cone(gpt2_small_shaped, rate, scaling, pytestconfig) -> None:
+def test_costs_grow_with_the_positions_of_the_cone(gpt2_small_shaped: Shaped, rate, scaling, pytestconfig) -> None:
     """One head of each layer at all positions: twice the tokens, twice the FLOPs, but for attention, which is a small part."""
     per_token = []
     for n in _sizes(N_TOKENS, pytestconfig):
@@ -80,7 +82,7 @@ def test_costs_grow_with_the_positions_of_the_cone(gpt2_small_shaped, rate, scal
     assert max(per_token) < 1.1 * min(per_token)
 
 
-def test_costs_grow_with_the_layers_of_the_cone(gpt2_small_shaped, rate, scaling) -> None:
+def test_costs_grow_with_the_layers_of_the_cone(gpt2_small_shaped: Shaped, rate, scaling) -> None:
     """The twelve heads of one layer at all positions: each layer that comes after adds the same, and none before it costs."""
     here = work(*gpt2_small_shaped, 8, 16)
     model = here.model
