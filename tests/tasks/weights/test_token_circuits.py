@@ -23,6 +23,7 @@ from circuit_claims.tasks.copy_suppression.token_circuits import (
 )
 from circuit_claims.untested import Untested
 from circuit_claims.verdicts.expect import Budget, Expect, Refuted
+from tests.support.other_architectures import load, save_tiny_decoder
 from tests.support.paper import Paper
 from tests.support.planted_tokens import HEADS, KNOWN, LAYERS, save_with_known_head
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
@@ -173,12 +174,12 @@ def test_the_sweep_samples_tokens_where_there_are_many(noise):
         assert grid.estimate[head] == pytest.approx(circuits.own_token(head, "OV").among_first().estimate, abs=0.05)
 
 
-def test_unknown_circuits_and_architectures_are_refused(noise):
+def test_unknown_circuits_and_architectures_are_refused(noise, tmp_path):
     circuits, _ = noise
     with pytest.raises(ValueError, match="unknown circuit"):
         circuits.matrix(Head(0, 0), "OVQK")
-    other = TokenCircuits(SimpleNamespace(transformer=object(), name="other"), seed=0)
-    with pytest.raises(Untested, match="architecture"):
+    other = TokenCircuits(load(save_tiny_decoder(tmp_path / "model", "Llama"), "raw"), seed=0)
+    with pytest.raises(Untested, match="lays them out, and model is of another architecture: take a subject of GPT-2's"):
         other.own_token(Head(0, 0), "OV").among_first()
 
 
