@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 
 #: Every IOI template in each order once. Where a few prompts differ much from the rest, fewer often show none of these, and
-#: then even the corrected intervals miss the truth more often than they say (tests/claims/test_few_prompts.py).
+#: then even the corrected intervals miss the truth more often than they say (tests/chapters/test_few_prompts.py).
 FEWEST_PROMPTS = 30
 #: Of these at most one may be given.
 SWITCHES = ("--prepend-bos", "--no-prepend-bos")
