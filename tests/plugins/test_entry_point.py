@@ -194,3 +194,12 @@ def test_a_wrong_number_is_refused_by_either_name(anywhere):
         result, rows = run(anywhere, option)
         assert result.ret == pytest.ExitCode.USAGE_ERROR and not rows
         assert "--prompts must be at least 30" in result.stderr.str()
+
+
+def test_a_folder_after_subject_is_no_folder_of_tests(anywhere, tmp_path):
+    """Its conftest is not read; and where pytest takes it into account for its root, no id changes with that."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/conftest.py").write_text("raise RuntimeError('this is a model')")
+    write(anywhere, "mine/test_heads.py", CLAIM)
+    result, [row] = run(anywhere, "mine", "--subject", str(tmp_path / "model"))
+    assert result.ret == 0 and row["claim_id"] == "mine/heads/twos" and row["subject"] == str(tmp_path / "model")
