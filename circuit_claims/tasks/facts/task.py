@@ -183,7 +183,8 @@ class Facts(LogitLens, CausalTracing, PublishedPrompts):
         everything = replace(self, population=FactList(half=self.population.half, known=False))
 
         def make() -> float:
-            subjects = dict.fromkeys(layout[1] for layout in everything._layouts(everything._askable()))
+            layouts = everything._layouts(everything._askable())
+            subjects = dict.fromkeys(layout[1] for layout in layouts if layout is not None)
             tokens = torch.tensor([token for subject in subjects for token in subject], device=self.subject.device)
             return float(self.subject.transformer.token_embeddings(tokens).double().std())
 

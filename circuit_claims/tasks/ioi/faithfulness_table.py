@@ -6,6 +6,7 @@ mean ablation over the corrupted prompts, the circuit's nodes at their own posit
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -29,12 +30,17 @@ class FaithfulnessTable:
     nodes: frozenset[Node]
     prepend_bos: bool
 
+    @property
+    def _population(self) -> Any:
+        """The task's: a `circuit_claims.prompts.ioi.Population`, which has templates and orders."""
+        return self.task.population
+
     def measure(self) -> Measurement:
         """A grid with a row for each template: circuit and model in ABBA, circuit and model in BABA, in logits.
 
         The heatmap shows the two ratios. Prompts are resampled within templates: the statement is about these templates.
         """
-        templates = self.task.population.templates
+        templates = self._population.templates
 
         def take(n: int) -> Grid:
             columns = [
@@ -60,7 +66,7 @@ class FaithfulnessTable:
         return Measurement(take, self.prepend_bos, PROMPTS_OF_EACH)
 
     def _of(self, template: int, order: str) -> Circuits:
-        population = replace(self.task.population, templates=(template,), orders=(order,))
+        population = replace(self._population, templates=(template,), orders=(order,))
         return replace(self.task, population=population, prepend_bos=self.prepend_bos, chunk=PROMPTS_OF_EACH)
 
     def _values(self, template: int, order: str, kept: bool, n: int) -> Float[np.ndarray, " prompt"]:
@@ -68,7 +74,7 @@ class FaithfulnessTable:
         return (task.circuit(self.nodes).value() if kept else task.baseline()).take(n).values
 
     def _whole(self, n: int) -> Samples:
-        cells = [(template, order) for template in self.task.population.templates for order in ORDERS]
+        cells = [(template, order) for template in self._population.templates for order in ORDERS]
         values = [self._values(template, order, False, n) for template, order in cells]
         clusters = [template for template, _ in cells for _ in range(n)]
         shown = Shown(self.task.metric.shows)

@@ -55,7 +55,8 @@ class AttributionPatching(Task):
             what = BLOCKS[site]
         name = f"patching and attribution patching of {what} ({corruption}){self.under}"
         both = two_sweeps(exact, estimated, name, f"estimated, {SHARE}")
-        return both if self.fixed else replace(both, limit=len(self.population.frames()))
+        population: Any = self.population  # its prompts are made from templates, each in both orders
+        return both if self.fixed else replace(both, limit=len(population.frames()))
 
     def attribution_correlation(self, of: Part | Block, *, corruption: str | None = None) -> Measurement:
         """Pearson's coefficient, over all cells, of the recoveries by patching and their estimates."""

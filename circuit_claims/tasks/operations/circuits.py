@@ -6,7 +6,7 @@ F(M); completeness F(C \\ K) with F(M \\ K) for subsets K of C; minimality F(C \
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -245,7 +245,8 @@ class Circuit(Intervention):
         that one joins K which raises |F(M \\ K) − F(C \\ K)| most; the best set on the way is kept. Of candidates that
         differ by rounding alone, such as two nodes that write nothing, the first in the order of nodes joins.
         """
-        task = replace(self.task, population=replace(self.task.population, half="discovery"))
+        population: Any = self.task.population  # a dataclass with halves
+        task = replace(self.task, population=replace(population, half="discovery"))
         place = (
             "greedy",
             self.nodes,

@@ -39,7 +39,8 @@ def reference_means(
     found = []
     for row, prompt in enumerate(batch.prompts):
         layout = (batch.tokens.shape[1], tuple(int(batch.positions[role][row]) for role in batch.positions))
-        form = task.population.of_the_form_of(prompt)
+        population: Any = task.population  # one whose prompts have forms
+        form = population.of_the_form_of(prompt)
         place = ("reference means", component, size, form, task.change, task.prepend_bos, layout)
         found.append(task.store.get(place, partial(_means_of_form, task, form, prompt, layout, component, size)))
     return torch.stack(found, dim=1)
