@@ -6,7 +6,7 @@ That module is imported when it is asked for, so that `circuit-claims --help` an
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -67,7 +67,7 @@ def run(context: typer.Context) -> None:
     os.execv(sys.executable, command)  # so that Ctrl-C and the exit status are pytest's own
 
 
-def _hands_on_to(name: str, help: str, find: Callable[[], Callable[[Sequence[str]], int | None]]) -> None:
+def _hands_on_to(name: str, help: str, find: Callable[[], Callable[[list[str]], int | None]]) -> None:
     """Add a command whose options, and whose --help, are another module's."""
 
     @app.command(name, help=help, context_settings=_ALL_HANDED_ON, add_help_option=False)
@@ -75,25 +75,25 @@ def _hands_on_to(name: str, help: str, find: Callable[[], Callable[[Sequence[str
         raise typer.Exit(find()(context.args) or 0)
 
 
-def _discover() -> Callable[[Sequence[str]], int | None]:
+def _discover() -> Callable[[list[str]], int | None]:
     from circuit_claims.discovery.__main__ import main
 
     return main
 
 
-def _audit() -> Callable[[Sequence[str]], int | None]:
+def _audit() -> Callable[[list[str]], int | None]:
     from circuit_claims.audit.__main__ import main
 
     return main
 
 
-def _report() -> Callable[[Sequence[str]], int | None]:
+def _report() -> Callable[[list[str]], int | None]:
     from circuit_claims.reports.__main__ import main
 
     return main
 
 
-def _train_sae() -> Callable[[Sequence[str]], int | None]:
+def _train_sae() -> Callable[[list[str]], int | None]:
     from circuit_claims.training.train_sae import main
 
     return main

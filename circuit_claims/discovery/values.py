@@ -206,7 +206,7 @@ def knock_outs(survey: Survey, card: Card) -> Findings:
 
 def random_tokens(survey: Survey, card: Card) -> Findings:
     """How many early heads show on random tokens what they are called after (appendix H)."""
-    names = [name for name in LOOKS if f"validated {name}" in card.families]
+    names: list[Score] = [name for name in LOOKS if f"validated {name}" in card.families]
     values, left_out = {}, {}
     for name in names:
         key, rank = f"{name.replace(' ', '_')}_rank", _worst_rank(survey, name, card.heads(f"validated {name}"))

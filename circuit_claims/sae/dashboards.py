@@ -124,7 +124,7 @@ def _weights(features: "SaeFeatures", feature: int) -> tuple[list[list[Any]], li
     weights = features.sae.logit_weights([feature])[0].double().cpu().numpy()
     order = np.argsort(-weights, kind="stable")
     ends = order[:WEIGHTS], order[::-1][:WEIGHTS]
-    raised, lowered = ([[_token(features, token), _rounded(weights[token])] for token in end.tolist()] for end in ends)
+    raised, lowered = ([[_token(features, token), _rounded(float(weights[token]))] for token in end.tolist()] for end in ends)
     return raised, lowered
 
 

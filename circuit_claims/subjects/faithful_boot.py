@@ -198,7 +198,7 @@ def boot(path: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype, m
     """
     name = path.resolve().name
     model = load_model(path, dtype)
-    model.to(device=device)
+    cast(nn.Module, model).to(device)
     config = model.config.get_text_config()
     vocabulary = min(embedded(model), len(tokenizer))
     tokens = random_tokens(config, vocabulary, tokenizer.all_special_ids).to(device)

@@ -36,8 +36,9 @@ class Histogram:
     @classmethod
     def read(cls, figure: dict[str, Any]) -> "Histogram":
         """Raises ValueError, TypeError or OverflowError where edges do not rise, or counts are none or do not fit the edges."""
-        edges = tuple(finite(edge) for edge in listed(figure.get("edges"), "edges"))
-        if len(edges) < 2 or None in edges or not all(low < high for low, high in pairwise(edges)):
+        given = [finite(edge) for edge in listed(figure.get("edges"), "edges")]
+        edges = tuple(edge for edge in given if edge is not None)
+        if len(edges) < 2 or len(edges) < len(given) or not all(low < high for low, high in pairwise(edges)):
             raise ValueError("the figure's edges are not at least two numbers that rise")
         log = figure.get("scale") == "log"
         if log and edges[0] <= 0:

@@ -26,8 +26,9 @@ class Panels:
     @classmethod
     def read(cls, figure: dict[str, Any]) -> "Panels":
         """Raises ValueError or TypeError where there is nothing to draw, or curves do not fit the axis."""
-        x = tuple(finite(at) for at in listed(figure.get("x"), "places"))
-        if not x or None in x or list(x) != sorted(set(x)):
+        places = [finite(at) for at in listed(figure.get("x"), "places")]
+        x = tuple(at for at in places if at is not None)
+        if not x or len(x) < len(places) or list(x) != sorted(set(x)):
             raise ValueError("the figure's places are not numbers that rise")
         given = listed(figure.get("panels"), "panels")
         if not 1 <= len(given) <= _MOST or not all(isinstance(panel, dict) for panel in given):
