@@ -65,7 +65,8 @@ def random_gpt2_small(device: str = "cpu") -> tuple[Any, Engine]:
     from circuit_claims.controls.random_weights import GPT2_SMALL, random_weights
     from circuit_claims.controls.vocabulary import save_tokenizer
 
-    config = GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, attn_implementation="eager")
+    given: dict[str, Any] = {"attn_implementation": "eager"}  # which no signature names
+    config = GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **given)
     model: Any = GPT2LMHeadModel(config).eval()
     missing = model.load_state_dict(random_weights(GPT2_SMALL, config.vocab_size, SEED), strict=False)
     assert missing.missing_keys == ["lm_head.weight"] and not missing.unexpected_keys  # tied to the embedding

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.gpt2_small_shaped import Work
-from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.edits import Edit, Site
 from circuit_claims.engine.paths import Receivers
 from circuit_claims.engine.run import Run, slice_run
 from circuit_claims.heads import Head
@@ -59,7 +59,7 @@ def residual_stream(work: Work, memory: int | None = None) -> Float[Tensor, "lay
     return work.difference(model.intervene(corrupted, edits, memory=memory)).view(model.n_layers, work.n_tokens)
 
 
-def heads_at_all_positions(work: Work, memory: int | None = None, sites: Sequence[str] = ("z",)) -> Float[Tensor, "..."]:
+def heads_at_all_positions(work: Work, memory: int | None = None, sites: Sequence[Site] = ("z",)) -> Float[Tensor, "..."]:
     """z, or several parts, of every head at all positions together, clean into corrupted: `[(site) layer head]`."""
     model, clean, corrupted = work.model, *_both_runs(work)
     if tuple(sites) == ("z",):

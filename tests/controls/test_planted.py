@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,8 @@ def test_it_is_a_plain_gpt2_of_the_small_ones_shape(seconds):
     config = GPT2Config.from_pretrained(planted_folder())
     assert (config.n_layer, config.n_head, config.n_embd, config.n_positions, config.n_inner) == (12, 12, 768, 1024, None)
     assert config.activation_function == "gelu_new" and config.tie_word_embeddings
-    model, report = GPT2LMHeadModel.from_pretrained(planted_folder(), output_loading_info=True)
+    loaded: Any = GPT2LMHeadModel.from_pretrained(planted_folder(), output_loading_info=True)
+    model, report = loaded
     assert not report["unexpected_keys"] and not report["mismatched_keys"]
     assert set(report["missing_keys"]) <= {"lm_head.weight"}
     assert all(torch.isfinite(weight).all() for weight in model.parameters())

@@ -185,7 +185,8 @@ def test_a_tolerance_is_rounded_up_and_by_little(tolerance):
 
 def written(**given) -> str:
     """A card's text, with some parts given."""
-    parts = {"title": "t", "models": ["m"], "shape": SHAPE, "found": {}, "findings": {}, "source": "a source", "provenance": ""}
+    parts: dict[str, Any] = {"title": "t", "models": ["m"], "shape": SHAPE, "found": {}, "findings": {}}
+    parts |= {"source": "a source", "provenance": ""}
     return card_text.card_text(**parts | {"settings": CardSettings()} | given)
 
 

@@ -1,5 +1,7 @@
 """What discovery says of the embedded autoencoder: on mini what the committed card says, and nothing where none is embedded."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -24,9 +26,15 @@ def survey(mini):
     return Survey.of(mini, n=ROWS, seed=0, prepend_bos=False)
 
 
+#: Where nothing is embedded, no card is looked at.
+NO_CARD: Any = None
+
+
 @pytest.fixture(scope="module")
 def text(survey):
-    return SaeText(chapter.embedded(survey), GeneratedRows("held out"), DISCOVERY_ROWS)
+    sae = chapter.embedded(survey)
+    assert sae is not None
+    return SaeText(sae, GeneratedRows("held out"), DISCOVERY_ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def card():
 
 
 def test_a_model_without_an_embedded_autoencoder_has_nothing_to_say(tmp_path):
-    found = chapter.find(Survey.of(tiny_subject(tmp_path / "tiny"), n=8, seed=0, prepend_bos=False), None)
+    found = chapter.find(Survey.of(tiny_subject(tmp_path / "tiny"), n=8, seed=0, prepend_bos=False), NO_CARD)
     (findings,) = found.findings.values()
     assert not findings.values and not findings.tables and findings.left_out == {"sae": "none is embedded for this model"}
 
@@ -92,7 +100,8 @@ def test_a_detector_is_found_with_its_threshold(monkeypatch):
             return np.stack([other, np.where(meant, 3.0, 1.0)], axis=1)[None]
 
     monkeypatch.setattr(chapter, "MEANINGS", {"one": Meaning(lambda words, rows: rows == 1)})
-    feature, threshold, f1 = chapter.best_detectors(Made(), 1)["one"]
+    made: Any = Made()
+    feature, threshold, f1 = chapter.best_detectors(made, 1)["one"]
     assert (feature, f1) == (1, 1.0) and 1.0 <= threshold < 3.0
 
 

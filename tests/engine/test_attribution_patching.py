@@ -44,7 +44,9 @@ def gradients_of_the_bridge(bridge, tokens: torch.Tensor, answers: torch.Tensor)
         logits = bridge.run_with_hooks(row[None], fwd_hooks=[tap(name) for name in names], prepend_bos=False)[0, -1]
         (logits[io] - logits[s]).backward()
         for name in names:
-            found.setdefault(name, []).append(taps[name].grad)
+            gradient = taps[name].grad
+            assert gradient is not None
+            found.setdefault(name, []).append(gradient)
     return {name: torch.cat(rows) for name, rows in found.items()}
 
 
@@ -70,6 +72,7 @@ def test_an_attribution_is_the_slope_of_a_partial_patch(tmp_path, pair, site):
     """Finite differences in double precision, by the engine's own interventions: a ten-thousandth of the way and back."""
     subject = subject_of(save_tiny_gpt2(tmp_path / "tiny", n_layer=LAYERS, n_head=HEADS, n_embd=32), dtype="float64")
     model = subject.transformer
+    assert isinstance(model, Transformer)
     clean, corrupted = (subject.run(tokens) for tokens in pair)
     found, step = model.attributions(clean, corrupted, ANSWERS)[site], 1e-4
     for layer in range(LAYERS):
@@ -160,9 +163,9 @@ def test_gradients_pass_an_engine_that_was_made_while_a_claim_measured(tmp_path,
 
 def test_other_architectures_say_that_they_cannot(tmp_path, pair):
     subject = load(save_tiny_decoder(tmp_path / "model", "Llama"), "raw")
-    runs = [subject.run(tokens) for tokens in pair]
+    clean, corrupted = (subject.run(tokens) for tokens in pair)
     with pytest.raises(Unsupported, match="GPT-2"):
-        subject.transformer.attributions(*runs, ANSWERS)
+        subject.transformer.attributions(clean, corrupted, ANSWERS)
 
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformer_lens import patching
 
-from circuit_claims.engine.edits import HEAD_SITES, Edit
+from circuit_claims.engine.edits import HEAD_SITES, Edit, Site
 from circuit_claims.engine.run import first_difference
 from tests.conftest import HEADS, LAYERS
 
@@ -23,7 +23,7 @@ HOOKS = {
 SCATTERED = torch.tensor([[5], [6], [7], [8], [4]])
 
 
-def edits_from(cache, site: str, positions):
+def edits_from(cache, site: Site, positions):
     """One intervention for each layer (and head): this site set to what it is in `cache`."""
     found = []
     for layer in range(LAYERS):
@@ -202,7 +202,8 @@ def test_an_intervention_after_end_would_be_lost_and_before_is_not(tiny, pair):
     run = model.run(tokens)
     last = LAYERS - 1
     noise = torch.randn(5, 1, model.d_model, generator=torch.Generator().manual_seed(1))
-    for position, site, changes in [(2, "resid_pre", True), (2, "mlp_out", False), (8, "mlp_out", True)]:
+    cases: list[tuple[int, Site, bool]] = [(2, "resid_pre", True), (2, "mlp_out", False), (8, "mlp_out", True)]
+    for position, site, changes in cases:
         where = torch.full((5, 1), position)
         moved = model.intervene(run, [[Edit(last, site, noise, None, where)]])[0]
         assert bool((moved - run.resid[-1][:, -1]).abs().max() > 1e-3) is changes

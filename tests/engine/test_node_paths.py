@@ -68,7 +68,7 @@ def test_it_is_a_pass_in_which_everything_else_is_frozen(tiny, pair, through):
     bridge, model = tiny
     ours = model.path_patch_parts(model.run(pair[0]), model.run(pair[1]), SETS, through)
     for parts, resid in zip(SETS, ours, strict=True):
-        assert torch.allclose(resid, plain(bridge, *pair, parts, through), atol=1e-4), (parts, through)
+        assert torch.allclose(resid, plain(bridge, pair[0], pair[1], parts, through), atol=1e-4), (parts, through)
 
 
 def test_of_all_heads_through_all_MLPs_nothing_of_the_base_is_left(tiny, pair):
@@ -119,7 +119,7 @@ def test_other_architectures_agree_with_the_plain_passes(architecture, tmp_path,
     assert isinstance(model, HookedDecoder)
     ours = model.path_patch_parts(model.run(pair[0]), model.run(pair[1]), SETS, (0, 2))
     for parts, resid in zip(SETS, ours, strict=True):
-        assert torch.allclose(resid, plain(bridge, *pair, parts, (0, 2)), atol=1e-4), parts
+        assert torch.allclose(resid, plain(bridge, pair[0], pair[1], parts, (0, 2)), atol=1e-4), parts
 
 
 @pytest.mark.parametrize("architecture", ["NeoX", "Gemma2"])

@@ -34,7 +34,8 @@ def of_junit(project):
     """Of each test case in the XML, its rows."""
     cases = ElementTree.parse(project.path / "junit.xml").iter("testcase")
     return [
-        [json.loads(entry.get("value")) for entry in case.iter("property") if entry.get("name") == "claim"] for case in cases
+        [json.loads(entry.get("value", "")) for entry in case.iter("property") if entry.get("name") == "claim"]
+        for case in cases
     ]
 
 

@@ -62,11 +62,12 @@ def test_torchs_own_hooks_are_seen_too(hang, expected):
 
 @pytest.mark.parametrize("change", ["in place", "replaced", "added"])
 def test_a_changed_weight_is_named(change):
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    linear = torch.nn.Linear(2, 2)
+    model = torch.nn.Sequential(linear)
     watch = Leftovers(model)
     with torch.no_grad():
         if change == "in place":
-            model[0].weight[0, 0] += 1
+            linear.weight[0, 0] += 1
         elif change == "replaced":
             model[0].weight = torch.nn.Parameter(torch.zeros(2, 2))
         else:

@@ -67,7 +67,7 @@ def test_a_model_that_no_card_goes_with_can_be_measured(tmp_path):
 
 
 def test_what_cannot_be_loaded_is_one_sentence(tmp_path):
-    for arguments in ({"name": str(tmp_path / "nowhere")}, {"name": "mini", "card": str(tmp_path / "no.toml")}):
+    for name, card in ((str(tmp_path / "nowhere"), None), ("mini", str(tmp_path / "no.toml"))):
         with pytest.raises(SubjectError) as caught:
-            cc.load(**arguments)
+            cc.load(name, card=card)
         assert "\n" not in str(caught.value)

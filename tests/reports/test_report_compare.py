@@ -43,8 +43,8 @@ def report(folder, rows, **meta):
 
 def compared(tmp_path, base, other, *, before=None, after=None):
     """The comparison of two made-up reports."""
-    paths = report(tmp_path / "base", base, **(before or {})), report(tmp_path / "other", other, **(after or {}))
-    return compare.compare(*map(compare.read, paths))
+    first, second = report(tmp_path / "base", base, **(before or {})), report(tmp_path / "other", other, **(after or {}))
+    return compare.compare(compare.read(first), compare.read(second))
 
 
 def kinds(found):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -14,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 EVEN = [float(value) for value in range(1, 101)]  # quartiles 25.75, 50.5, 75.25
 
 
-def figure(values: list | None = None, **fields) -> dict:
+def figure(values: Any = None, **fields) -> dict:
     """One hundred even values with their mean, expected above 20."""
     values = EVEN if values is None else values
     given = {"kind": "distribution", "title": "share kept", "unit": "share", "values": values, "mean": 50.5}

@@ -50,7 +50,8 @@ def row(name: str = "a_feature_detects_what_it_means", **fields) -> dict:
         "subject": "mini",
     }
     given |= {"op": ">", "expected_low": 0.5, "observed": 0.9, "ci_low": 0.8, "ci_high": 0.95, "n": 120, "verdict": HOLDS}
-    return Row(**given | {"sae": SAE | {"feature": 17, "meaning": "a place"}} | fields).as_dict()
+    given |= {"sae": SAE | {"feature": 17, "meaning": "a place"}}
+    return Row(**given | fields).as_dict()
 
 
 def rows() -> list[dict]:

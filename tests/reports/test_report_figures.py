@@ -26,7 +26,7 @@ def drawn_of(figure: dict, prefix: str = "a") -> str:
 
 
 def texts(svg: str) -> list[str]:
-    return [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
 def test_text_is_text_and_small_tables_print_their_values():
@@ -105,9 +105,9 @@ def strip_parts(**row) -> dict[str, ElementTree.Element]:
 )
 def test_the_dot_lies_in_the_band_exactly_when_the_observation_is_as_expected(row, inside):
     parts = strip_parts(**row)
-    left = float(parts["band"].get("x"))
-    right = left + float(parts["band"].get("width"))
-    dot = float(parts["dot"].get("cx"))
+    left = float(parts["band"].get("x", "nan"))
+    right = left + float(parts["band"].get("width", "nan"))
+    dot = float(parts["dot"].get("cx", "nan"))
     assert (left - 0.02 <= dot <= right + 0.02) == inside
     assert 0 <= left < right <= 168 and 0 < dot < 168
     assert ("interval" in parts) == ("ci_low" in row)

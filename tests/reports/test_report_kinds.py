@@ -84,7 +84,7 @@ def test_a_figure_is_whole_speaks_and_shares_nothing_with_its_neighbour(kind):
         drawn = svg(ALL[kind](), prefix)
         root = ElementTree.fromstring(drawn)
         assert root.get("role") == "img" and root.get("class") == kind
-        title, said = root.findtext(f"{SVG}title"), root.findtext(f"{SVG}desc")
+        title, said = root.findtext(f"{SVG}title"), root.findtext(f"{SVG}desc", "")
         assert root.get("aria-label") == f"{title}. {said}" and title == ALL[kind]()["title"] and len(said) > 40
         ids = re.findall(r'\bid="([^"]+)"', drawn)
         assert len(ids) == len(set(ids)) and all(name.startswith(f"{prefix}-") for name in ids)
@@ -228,7 +228,7 @@ def test_a_cell_goes_by_the_name_of_its_head(fields, name):
 def test_the_cells_lie_where_the_axes_have_their_ticks():
     root = ElementTree.fromstring(svg(compared(expected=None)))
     rects = [
-        (float(rect.get("x")), float(rect.get("width")))
+        (float(rect.get("x", "nan")), float(rect.get("width", "nan")))
         for rect in root.iter(f"{SVG}rect")
         if rect.find(f"{SVG}title") is not None
     ]

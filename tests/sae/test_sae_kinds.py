@@ -2,6 +2,7 @@
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -159,7 +160,7 @@ def test_the_same_in_other_precisions(tmp_path, dtype):
 def test_a_stream_that_is_centred_without_processing_is_either(subjects):
     raw = subjects["raw"]
     engine = SimpleNamespace(d_vocab=200, stop_at_layer=lambda tokens, layer: torch.tensor([[[1.0, -1.0, 2.0, -2.0]]]))
-    centred = SimpleNamespace(mode="raw", dtype=raw.dtype, device=raw.device, transformer=engine)
+    centred: Any = SimpleNamespace(mode="raw", dtype=raw.dtype, device=raw.device, transformer=engine)
     assert stream_at(centred, 1) == "either"
 
 

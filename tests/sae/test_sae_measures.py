@@ -1,6 +1,7 @@
 """How good an SAE is: our streamed sums against sae-lens's `run_evals` on the same tokens, and against plain loops."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,11 +172,11 @@ def test_a_perfect_dictionary_and_one_that_gives_the_mean(sae, rows):
     assert perfect["explained_variance"] == pytest.approx(1) and perfect["loss_recovered"] == pytest.approx(1, abs=1e-6)
     assert perfect["kl"] == pytest.approx(0, abs=1e-6) and perfect["cosine"] == pytest.approx(1)
     mean = sae.stream(rows).mean((0, 1))
-    flat = Mirror()
+    flat: Any = Mirror()
     flat.decode = lambda features: mean.expand(features.shape)
     none = row_sums(sae.with_dictionary(flat, "the mean"), rows)[0].numbers()
     assert none["explained_variance"] == pytest.approx(0, abs=1e-5)
-    zero = Mirror()
+    zero: Any = Mirror()
     zero.decode = torch.zeros_like
     assert row_sums(sae.with_dictionary(zero, "zeros"), rows)[0].numbers()["loss_recovered"] == pytest.approx(0, abs=1e-6)
 

@@ -1,5 +1,7 @@
 """Which stream an SAE expects, from what its files and the registry say; no model, no network."""
 
+from pathlib import Path
+
 import pytest
 
 from circuit_claims.sae.folder import SaeError, SaeFolder
@@ -45,7 +47,7 @@ def registered(release: str, sae_id: str, **cfg) -> SaeFolder:
 
     found = get_pretrained_saes_directory()[release]
     assert sae_id in found.saes_map
-    folder = SaeFolder(f"{release}/{sae_id}", None, "", cfg, {})
+    folder = SaeFolder(f"{release}/{sae_id}", Path(), "", cfg, {})  # nothing is read there
     return with_registered(folder, found.model, found.config_overrides, found.norm_scaling_factor.get(sae_id))
 
 

@@ -160,7 +160,7 @@ def test_the_place_where_two_models_part_is_named(saved, monkeypatch, place):
     boots = TransformerBridge.boot_transformers
 
     def spoiled(*args: Any, hf_model: torch.nn.Module, **options: Any) -> Any:
-        hf_model.get_submodule(PLACES[place]).weight.mul_(1.1)
+        hf_model.get_parameter(f"{PLACES[place]}.weight").mul_(1.1)
         return boots(*args, hf_model=hf_model, **options)
 
     monkeypatch.setattr(TransformerBridge, "boot_transformers", spoiled)
@@ -207,7 +207,7 @@ def test_the_text_model_within_a_multimodal_one_is_what_transformers_computes_of
     text = tiny_config("Gemma 3").to_dict()
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision |= {"image_size": 28, "patch_size": 14}
-    tokens = {"image_token_index": 3, "boi_token_index": 4, "eoi_token_index": 5, "mm_tokens_per_image": 4}
+    tokens: dict[str, Any] = {"image_token_index": 3, "boi_token_index": 4, "eoi_token_index": 5, "mm_tokens_per_image": 4}
     model = random_model(Gemma3Config(text_config=text, vision_config=vision, **tokens))
     folder = save_with_tokenizer(model, tmp_path / "model")
     for mode in ("raw", "processed"):

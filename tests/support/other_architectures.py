@@ -97,6 +97,7 @@ class Decoder(NamedTuple):
 
     @property
     def model(self) -> HookedDecoder:
+        assert isinstance(self.subject.transformer, HookedDecoder)
         return self.subject.transformer
 
 

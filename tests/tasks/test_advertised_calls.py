@@ -135,7 +135,7 @@ def sae(name: str) -> Callable[[Words], Any]:
 @pytest.fixture(scope="module")
 def words(mini: Subject, tmp_path_factory: pytest.TempPathFactory) -> Words:
     card, folder = mini.card, tmp_path_factory.mktemp("advertised")
-    drawn = {"seed": 0, "chunk": N}
+    drawn: dict[str, Any] = {"seed": 0, "chunk": N}
     counting = {}
 
     def counting_subject() -> Subject:

@@ -1,5 +1,7 @@
 """Attention and what heads write, against the bridge's own activations and weights, one prompt at a time."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -132,7 +134,7 @@ def test_all_heads_mlps_embeddings_and_biases_sum_to_the_logit_difference(ioi, l
         rest += [cache[mlp_name(layer)][0, -1] for layer in range(4)] + [bridge.b_O[layer] for layer in range(4)]
         stream = cache["blocks.3.hook_resid_post"][0, -1]
         scale = (stream.var(unbiased=False) + bridge.cfg.eps).sqrt()
-        others = sum(float(((part - part.mean()) / scale * bridge.ln_final.weight) @ direction) for part in rest)
+        others = math.fsum(float(((part - part.mean()) / scale * bridge.ln_final.weight) @ direction) for part in rest)
         constant = float(bridge.ln_final.bias @ direction)
         if bridge.b_U is not None:
             constant += float(bridge.b_U[io] - bridge.b_U[s])

@@ -221,7 +221,8 @@ def test_a_role_is_averaged_over_the_prompts_that_have_it(mini):
 
 def test_tokens_have_the_roles_of_the_paper():
     positions = {"first subject token": [1, 2, 0], "last subject token": [3, 2, 1], "END": [6, 6, 6]}
-    batch = Batch((None,) * 3, torch.zeros(3, 7), {role: torch.tensor(at) for role, at in positions.items()}, None, ())
+    places = {role: torch.tensor(at) for role, at in positions.items()}
+    batch = Batch((None,) * 3, torch.zeros(3, 7), places, torch.zeros(3, 2, dtype=torch.long), ())
     shares = _tokens_of_roles(batch)
     named = [[[int(p) for p in np.flatnonzero(role)] for role in prompt] for prompt in shares]
     assert named[0] == [[1], [2], [3], [4], [5], [6]]

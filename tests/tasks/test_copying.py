@@ -8,12 +8,12 @@ from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.heads import Head
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.ioi.task import IOI
-from circuit_claims.tasks.operations.copy_score import WORDS
+from circuit_claims.tasks.operations.copy_score import WORDS, Sign
 from tests.support import plain_twins
 from tests.support.plain_twins import all_heads, alone, plain_cache
 
 N = 4
-SIGNS = {"positive": 1, "negative": -1}
+SIGNS: dict[Sign, int] = {"positive": 1, "negative": -1}
 
 
 @pytest.fixture(scope="module", params=["processed", "raw"])

@@ -128,12 +128,12 @@ def test_kept_circuits_travel_with_other_interventions(tiny, pair, memory):
     rows = torch.arange(5)[:, None]
     interventions = [
         [Edit(2, "resid_post", source.resid[3])],
-        keeping(random_masks(0.5, seed=2), random_values(3), [1, 2]),
+        keeping(random_masks(0.5, seed=2), random_values(3), range(1, 3)),
         [Edit(1, "resid_pre", source.resid[1][rows, where], None, where)],
         keeping(random_masks(0.3, seed=4), random_values(5)),
         [],
         [Edit(1, "z", random_values(6)[1][:, :, 3], 3)],
-        keeping(random_masks(0.7, seed=7), random_values(8), [2]),
+        keeping(random_masks(0.7, seed=7), random_values(8), range(2, 3)),
     ]
     together = model.intervene(run, interventions, **({} if memory is None else {"memory": memory}))
     alone = torch.cat([model.intervene(run, [edits]) for edits in interventions])

@@ -217,7 +217,7 @@ def test_a_reference_that_cannot_be_had_says_so(ioi, monkeypatch):
     with pytest.raises(ValueError, match="at least one reference prompt"):
         KnockedOut(ioi, NODES, reference_size=0)
     with pytest.raises(ValueError, match="resample"):
-        KnockedOut(ioi, NODES, by="median")
+        KnockedOut(ioi, NODES, by="median")  # pyright: ignore[reportArgumentType]  # wrong on purpose
     # Fillers that leave no other prompt with its tokens in these places.
     monkeypatch.setattr(Population, "of_the_form_of", lambda population, prompt: replace(population, templates=(7,)))
     fresh = replace(ioi.on(templates=[8]), store=SessionStore())

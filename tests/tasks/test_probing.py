@@ -205,4 +205,4 @@ def test_what_cannot_be_probed_is_untested_or_refused(mini):
     with pytest.raises(Untested, match="7 names are too few to tell apart"):
         fewer.examples("identity")
     with pytest.raises(ValueError, match="unknown task 'gender': use one of identity, position, duplication"):
-        few.examples("gender")
+        few.examples("gender")  # pyright: ignore[reportArgumentType]  # wrong on purpose

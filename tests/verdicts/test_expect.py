@@ -276,6 +276,6 @@ def test_heads_are_read_as_they_are_written():
 def test_the_ledger_is_the_only_way_out():
     """A row goes to the ledger that `expect` was given, with the budget's confidence."""
     seen: list[dict[str, Any]] = []
-    ledger = SimpleNamespace(row=lambda **fields: seen.append(fields) or Row("x", "x", "x"), universal=lambda key: None)
+    ledger: Any = SimpleNamespace(row=lambda **fields: seen.append(fields) or Row("x", "x", "x"), universal=lambda key: None)
     Expect(ledger, Budget(120, 960), 0)(normal(3.0), "a source", kind="invariance", because="a reason").above(0)
     assert seen[0]["kind"] == "invariance" and seen[0]["source"] == "a source; the bound: a reason"
