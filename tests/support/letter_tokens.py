@@ -11,7 +11,7 @@ from circuit_claims.prompts.words import NAMES
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from tests.support.tiny_models import save_tiny_card
 
-LAYERS, HEADS = 2, 4
+LAYERS, HEADS = 4, 8
 
 
 def letter_subject(folder: Path) -> Subject:
@@ -26,7 +26,7 @@ def letter_subject(folder: Path) -> Subject:
         tokenizer_object=Tokenizer(models.Unigram(scores, unk_id=1)), bos_token=end, eos_token=end, unk_token="<unk>"
     )
     tokenizer.save_pretrained(folder)
-    config = GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_layer=LAYERS, n_head=HEADS, n_embd=32)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=256, n_layer=LAYERS, n_head=HEADS, n_embd=64)
     torch.manual_seed(0)
     GPT2LMHeadModel(config).eval().save_pretrained(folder)
     card = save_tiny_card(folder.parent / f"{folder.name}.toml", n_layer=LAYERS, n_head=HEADS)
