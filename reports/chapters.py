@@ -28,7 +28,7 @@ def by_chapter(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]
     """The rows of each folder, rows in the order in which they come; folders in that of `TITLES`, and others after them."""
     chapters: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        chapters.setdefault(str(row.get("circuit") or ""), []).append(row)
+        chapters.setdefault(str(row.get("chapter", row.get("circuit")) or ""), []).append(row)
     places = {folder: place for place, folder in enumerate(TITLES)}
     return dict(sorted(chapters.items(), key=lambda chapter: places.get(chapter[0], len(places))))
 

@@ -1,6 +1,6 @@
-"""The feature page: portraits of an SAE's features beside what was claimed of them; one file that opens from disk.
+"""The feature page: dashboards of an SAE's features beside what was claimed of them; one file that opens from disk.
 
-The SAE as a whole comes first, with the panels of its numbers; then an index; then each feature with its claims and portrait.
+The SAE as a whole comes first, with the panels of its numbers; then an index; then each feature with its claims and dashboard.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from circuit_claims.reports import figures, multiplicity, wording
 from circuit_claims.reports.document import document
-from circuit_claims.reports.features import Portrayed, feature_of, portrayed
+from circuit_claims.reports.features import Portrayed, feature_of, with_dashboard
 from circuit_claims.reports.figures.canvas import finite
 from circuit_claims.reports.figures.feature import percentage
 from circuit_claims.reports.page import anchors_of, claim_of, figures_of
@@ -20,8 +20,8 @@ _FACTS = ("sae", "source", "sha256", "hook", "architecture", "features", "traine
 
 
 def feature_page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str | None:
-    """The page, or None where no row brings a portrait."""
-    found = portrayed(rows)
+    """The page, or None where no row brings a dashboard."""
+    found = with_dashboard(rows)
     if not found:
         return None
     anchors, holm = anchors_of(rows), multiplicity.holm_marks(rows)
@@ -42,7 +42,7 @@ def feature_page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str | 
 
 
 def _feature(feature: Portrayed, asked: Sequence[str], lines: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    drawing = figures.draw(feature.portrait["figure"], f"portrait-{feature.anchor}")
+    drawing = figures.draw(feature.dashboard["figure"], f"dashboard-{feature.anchor}")
     return {
         "anchor": feature.anchor,
         "number": feature.number,
@@ -64,7 +64,7 @@ def _asked(row: dict[str, Any]) -> str:
 
 def _density(feature: Portrayed) -> str:
     try:
-        density = finite(feature.portrait["figure"].get("density"))
+        density = finite(feature.dashboard["figure"].get("density"))
     except (TypeError, ValueError):
         density = None
     return wording.NOTHING if density is None else percentage(density)
@@ -72,7 +72,7 @@ def _density(feature: Portrayed) -> str:
 
 def _facts(found: Sequence[Portrayed]) -> list[tuple[str, str]]:
     """What the rows say of the SAE; where a run has several, each fact of all of them."""
-    said = [_sae_of(feature.portrait) for feature in found]
+    said = [_sae_of(feature.dashboard) for feature in found]
     listed = []
     for key in _FACTS:
         values = list(dict.fromkeys(wording.one_line(sae[key]) for sae in said if sae.get(key) not in (None, "")))

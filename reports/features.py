@@ -13,27 +13,27 @@ FILE = "features.html"
 
 @dataclass
 class Portrayed:
-    """A feature under one meaning: the row whose figure is its portrait, and all rows about it."""
+    """A feature under one meaning: the row whose figure is its dashboard, and all rows about it."""
 
     sae: str
     number: str
     meaning: str
     anchor: str = ""
-    portrait: dict[str, Any] = field(default_factory=dict)
+    dashboard: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-def portrayed(rows: Sequence[dict[str, Any]]) -> list[Portrayed]:
-    """The features that some row brings a portrait of, in the order of their first rows."""
+def with_dashboard(rows: Sequence[dict[str, Any]]) -> list[Portrayed]:
+    """The features that some row brings a dashboard of, in the order of their first rows."""
     found: dict[tuple[str, str, str], Portrayed] = {}
     for row in rows:
         if (about := feature_of(row)) is None:
             continue
         feature = found.setdefault(about, Portrayed(*about))
         feature.rows.append(row)
-        if is_portrait(row) and not feature.portrait:
-            feature.portrait = row
-    shown = [feature for feature in found.values() if feature.portrait]
+        if is_dashboard(row) and not feature.dashboard:
+            feature.dashboard = row
+    shown = [feature for feature in found.values() if feature.dashboard]
     taken: dict[str, int] = {}
     for feature in shown:
         slug = re.sub(r"[^A-Za-z0-9]+", "-", feature.number).strip("-") or "unnamed"
@@ -42,8 +42,8 @@ def portrayed(rows: Sequence[dict[str, Any]]) -> list[Portrayed]:
     return shown
 
 
-def is_portrait(row: dict[str, Any]) -> bool:
-    """Whether a row's figure is a feature's portrait, well made or not."""
+def is_dashboard(row: dict[str, Any]) -> bool:
+    """Whether a row's figure is a feature's dashboard, well made or not."""
     figure = row.get("figure")
     return isinstance(figure, dict) and figure.get("kind") == "feature"
 
@@ -52,7 +52,7 @@ def feature_of(row: dict[str, Any]) -> tuple[str, str, str] | None:
     """The SAE, the feature's number and its meaning; None for a row that is not about one feature."""
     given = row.get("sae")
     sae = given if isinstance(given, dict) else {}
-    about = sae if "feature" in sae else row["figure"] if is_portrait(row) else None
+    about = sae if "feature" in sae else row["figure"] if is_dashboard(row) else None
     if about is None:
         return None
     name, number, meaning = sae.get("sae") or about.get("sae"), about.get("feature"), about.get("meaning")

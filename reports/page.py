@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from circuit_claims.reports import chapters, figures, multiplicity, wording
 from circuit_claims.reports.contested import Dispute, disputes, set_up_of, value_of
 from circuit_claims.reports.document import css_class, document
-from circuit_claims.reports.features import FILE, is_portrait, portrayed
+from circuit_claims.reports.features import FILE, is_dashboard, with_dashboard
 from circuit_claims.verdicts.rows import REFUTED, VERDICTS
 
 _LINK = re.compile(r"https://[^\s<>\"']+[^\s<>\"'.,;:)\]]|arXiv:(\d{4}\.\d{4,5}(?:v\d+)?)")
@@ -18,10 +18,10 @@ _LINK = re.compile(r"https://[^\s<>\"']+[^\s<>\"'.,;:)\]]|arXiv:(\d{4}\.\d{4,5}(
 
 def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     """The whole report as one HTML document."""
-    anchors, holm, portraits = anchors_of(rows), multiplicity.holm_marks(rows), _portraits(rows)
+    anchors, holm, dashboards = anchors_of(rows), multiplicity.holm_marks(rows), _dashboards(rows)
     in_chapters = []
     for number, (folder, chapter) in enumerate(chapters.by_chapter(rows).items(), start=1):
-        claims = [claim_of(row, anchors[id(row)], holm[id(row)]) | portraits.get(id(row), {}) for row in chapter]
+        claims = [claim_of(row, anchors[id(row)], holm[id(row)]) | dashboards.get(id(row), {}) for row in chapter]
         slug = re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-")
         in_chapters.append(
             {
@@ -32,7 +32,7 @@ def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
                 "counts": wording.counts(chapter),
                 "claims": claims,
                 "figures": figures_of(chapter, claims),
-                "features": sum(is_portrait(row) for row in chapter),
+                "features": sum(is_dashboard(row) for row in chapter),
             }
         )
     found = wording.counts(rows)
@@ -96,7 +96,7 @@ def claim_of(row: dict[str, Any], anchor: str, holm: str) -> dict[str, Any]:
             "verdict": VERDICTS.index(verdict) if verdict in VERDICTS else len(VERDICTS),
         },
         "figure": "",  # where the chapter's figures are drawn, the address of its own
-        "portrait": "",  # and of a feature's portrait, which stands on a page of its own
+        "dashboard": "",  # and of a feature's dashboard, which stands on a page of its own
     }
 
 
@@ -104,7 +104,7 @@ def figures_of(chapter: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any
     """Figures of rows, each drawn once for all claims that show it: several claims read one sweep. Portraits are left out."""
     shared: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for row, claim in zip(chapter, claims, strict=True):
-        if row.get("figure") and not is_portrait(row):
+        if row.get("figure") and not is_dashboard(row):
             shared.setdefault(json.dumps(row["figure"], sort_keys=True), []).append((row, claim))
     drawn = []
     for shown in shared.values():
@@ -127,11 +127,11 @@ def figures_of(chapter: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any
     return drawn
 
 
-def _portraits(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, str]]:
-    """For each row about a feature that has a portrait, its address."""
+def _dashboards(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, str]]:
+    """For each row about a feature that has a dashboard, its address."""
     return {
-        id(row): {"portrait": f"{FILE}#{feature.anchor}", "feature": feature.number}
-        for feature in portrayed(rows)
+        id(row): {"dashboard": f"{FILE}#{feature.anchor}", "feature": feature.number}
+        for feature in with_dashboard(rows)
         for row in feature.rows
     }
 

@@ -23,7 +23,7 @@ from circuit_claims.reports.folder_lock import FolderInUse, FolderLock
 from circuit_claims.verdicts.claim_ids import claim_id_of
 from circuit_claims.verdicts.rows import HOLDS, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, rows_of
 
-#: What a finished run writes beside its journal; features.html where there are portraits of features.
+#: What a finished run writes beside its journal; features.html where there are dashboards of features.
 RENDERED = ("report.html", "features.html", "report.md", "claims.csv", "claims.json")
 
 #: Under this suite's own repository, and in the folder that pytest was started in anywhere else.

@@ -1,4 +1,4 @@
-"""Rows in, files out: report.md, report.html, features.html where rows bring portraits of features, claims.csv and claims.json,
+"""Rows in, files out: report.md, report.html, features.html where rows bring dashboards, claims.csv and claims.json,
 each of them whole or not there.
 
 Equal input gives equal bytes, so two reports can be compared with `diff`.
@@ -29,8 +29,8 @@ def render(meta: dict[str, Any], rows: Sequence[dict[str, Any]], out: Path) -> P
         "claims.json": json.dumps({"meta": meta, "rows": rows}, indent=1, allow_nan=False) + "\n",
         "report.html": page(meta, rows),
     }
-    if (portraits := feature_page(meta, rows)) is not None:
-        texts[FILE] = portraits
+    if (dashboards := feature_page(meta, rows)) is not None:
+        texts[FILE] = dashboards
     out.mkdir(parents=True, exist_ok=True)
     # All formats are written before the first takes its name: an earlier report is replaced by a complete one or not at all.
     temporary = {name: out / f".{name}.{os.getpid()}.tmp" for name in texts}

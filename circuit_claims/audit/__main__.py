@@ -1,6 +1,6 @@
 """Run every claim on the controls, and write which control refutes it.
 
-Exit status 1 where a claim is toothless (its controls ran it, none refuted it, and no reason is listed) or a run failed, and 2
+Exit status 1 where a claim is vacuous (its controls ran it, none refuted it, and no reason is listed) or a run failed, and 2
 where the table cannot be kept.
 
     circuit-claims audit --base mini --jobs 2
@@ -35,7 +35,7 @@ LATEST = embedded("audit.json")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the controls, write the table, say what is toothless."""
+    """Run the controls, write the table, say what is vacuous."""
     parser = argparse.ArgumentParser(
         prog="circuit-claims audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     audit = table(reports)
     _write(audit, reports, args, LATEST if kept else None)
     _say(audit, [subject for subject in subjects if subject in WITH_KNOWN_TRUTH], not kept)
-    return 1 if any(claim.toothless for claim in audit) else 0
+    return 1 if any(claim.vacuous for claim in audit) else 0
 
 
 def _run(subject: str, args: argparse.Namespace) -> Rows:
@@ -194,14 +194,14 @@ def _say(audit: list[Audited], known: list[str], partial: bool) -> None:
         by = ", ".join(claim.refuted_by) or (f"none can: {why}" if why else "nothing" if claim.audited else "not audited")
         shown.add_row(claim.claim_id, ", ".join(claim.holds_on) or "—", by)
     console.print(shown)
-    toothless = [claim for claim in audit if claim.toothless]
+    vacuous = [claim for claim in audit if claim.vacuous]
     unaudited = [claim for claim in audit if not claim.audited]
     console.print(
-        f"{len(audit)} claims: {sum(bool(c.refuted_by) for c in audit)} refuted by a control, {len(toothless)} toothless, "
+        f"{len(audit)} claims: {sum(bool(c.refuted_by) for c in audit)} refuted by a control, {len(vacuous)} vacuous, "
         f"{len(unaudited)} untested on every control"
     )
-    for claim in toothless:
-        console.print(f"toothless: {claim.claim_id}: {claim.statement}", markup=False)
+    for claim in vacuous:
+        console.print(f"vacuous: {claim.claim_id}: {claim.statement}", markup=False)
     held = accuracy(audit, known)
     if held.pairs:
         by_model = Table(

@@ -36,7 +36,7 @@ class Audited:
         return any(self.verdicts.get(control, UNTESTED) != UNTESTED for control in _controls())
 
     @property
-    def toothless(self) -> bool:
+    def vacuous(self) -> bool:
         """Whether controls ran it and none refuted it, without a reason why none can.
 
         A control with its own card is asked of heads that no other card names, and what is said of these may be true of it.

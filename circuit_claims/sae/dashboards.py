@@ -1,4 +1,4 @@
-"""Figures of sparse autoencoders for the report's feature page: portraits of features, and panels of an autoencoder's numbers.
+"""Figures of sparse autoencoders for the report's feature page: dashboards of features, and panels of an autoencoder's numbers.
 
 Builtins alone, as rows hold them. Numbers are rounded to five digits: nobody reads more off a figure, and journals stay small.
 """
@@ -28,7 +28,7 @@ PER_DECADE = 5
 L0_BARS = 60
 
 
-def portrait(features: "SaeFeatures", feature: int, meaning: str, threshold: float = 0.0) -> dict[str, Any]:
+def dashboard(features: "SaeFeatures", feature: int, meaning: str, threshold: float = 0.0) -> dict[str, Any]:
     """What the report shows of one feature, from the first rows of the text; made once.
 
     {"kind": "feature", "title", "feature", "meaning", "threshold", "sae", "text", "rows", "tokens", "density", "histogram":
@@ -42,11 +42,11 @@ def portrait(features: "SaeFeatures", feature: int, meaning: str, threshold: flo
     Raises KeyError for an unknown meaning.
     """
     return features.store.get(
-        ("portrait", feature, meaning, threshold), lambda: _portrait(features, feature, meaning, threshold)
+        ("dashboard", feature, meaning, threshold), lambda: _dashboard(features, feature, meaning, threshold)
     )
 
 
-def _portrait(features: "SaeFeatures", feature: int, meaning: str, threshold: float) -> dict[str, Any]:
+def _dashboard(features: "SaeFeatures", feature: int, meaning: str, threshold: float) -> dict[str, Any]:
     rows, activations, counted, meant = features.first_rows(feature, meaning)
     active = (activations > 0) & np.isfinite(activations) & counted
     density = float(active.sum() / counted.sum())

@@ -26,7 +26,7 @@ from circuit_claims.measure.samples import Samples
 from circuit_claims.measure.store import SessionStore
 from circuit_claims.sae.card_rows import part_of
 from circuit_claims.sae.concepts import MEANINGS, Lexicon, Marks, Meaning, lexicon
-from circuit_claims.sae.dashboards import portrait
+from circuit_claims.sae.dashboards import dashboard
 from circuit_claims.sae.loaded import ACTIVATIONS, LoadedSae
 from circuit_claims.sae.metrics_on_text import SaeText
 from circuit_claims.untested import Untested
@@ -303,10 +303,10 @@ class NamedFeature:
     meaning: str
 
     def f1(self) -> Measurement:
-        """See `SaeFeatures.f1`; the report shows the feature's portrait."""
+        """See `SaeFeatures.f1`; the report shows the feature's dashboard."""
         feature, threshold = self._where("sae features")
         measured = self.features.f1(self.meaning, feature, threshold)
-        return measured.drawn_as(lambda: portrait(self.features, feature, self.meaning, threshold))
+        return measured.drawn_as(lambda: dashboard(self.features, feature, self.meaning, threshold))
 
     def ablation(self) -> Measurement:
         """See `SaeFeatures.ablation`."""

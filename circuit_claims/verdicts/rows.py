@@ -39,14 +39,14 @@ class Row:
     "attention", "title", "tokens", "values", "query", "unit"}; {"kind": "histogram", "title", "x_axis", "of", "edges",
     "counts", "part": {"label", "counts"}, "apart": {"label", "count"}, "lines": [{"x", "label"}], "scale", "remark"};
     {"kind": "panels", "title", "x", "x_axis", "panels": [{"y_axis", "curves": [{"label", "values"}]}], "remark"}; or the
-    portrait of an SAE's feature, {"kind": "feature", ...}, for the feature page (see `circuit_claims.sae.dashboards.portrait`).
+    dashboard of an SAE's feature, {"kind": "feature", ...}, for the feature page (see `circuit_claims.sae.dashboards`).
     `sae` is the sparse autoencoder that the claim is about: {"sae", "source", "sha256", "hook", "architecture", "features"};
     with "feature" and "meaning" besides where the claim is about one feature.
     """
 
     claim_id: str
     statement: str
-    circuit: str
+    chapter: str
     kind: str = ""
     subject: str = ""
     weights_sha256: str = ""

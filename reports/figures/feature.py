@@ -1,4 +1,4 @@
-"""The portrait of an SAE's feature: how strongly it fires, in which contexts, and what it does to the logits.
+"""The dashboard of an SAE's feature: how strongly it fires, in which contexts, and what it does to the logits.
 
 The histogram is an SVG, as every figure; contexts and tokens are text of the page, so that they wrap and can be searched.
 """
@@ -53,7 +53,7 @@ class Context:
 @dataclass(frozen=True)
 class Feature:
     """{"feature", "meaning", "threshold", "text", "rows", "tokens", "density", "histogram", "contexts", "raised", "lowered"},
-    read and checked; what they are, `circuit_claims.sae.dashboards.portrait` says.
+    read and checked; what they are, `circuit_claims.sae.dashboards.dashboard` says.
     """
 
     number: int
@@ -73,13 +73,13 @@ class Feature:
         """Raises ValueError, TypeError or OverflowError where something is missing or does not fit."""
         number, rows, tokens = (figure.get(key) for key in ("feature", "rows", "tokens"))
         if not (isinstance(number, int) and isinstance(rows, int) and isinstance(tokens, int)):
-            raise ValueError("the feature has no number, or its portrait does not say of how many tokens it is")
+            raise ValueError("the feature has no number, or its dashboard does not say of how many tokens it is")
         density, threshold = finite(figure.get("density")), finite(figure.get("threshold")) or 0.0
         if density is None or not 0 <= density <= 1:
-            raise ValueError("the portrait does not say how often the feature fires")
+            raise ValueError("the dashboard does not say how often the feature fires")
         bars = figure.get("histogram")
         if not isinstance(bars, dict):
-            raise ValueError("the portrait has no histogram")
+            raise ValueError("the dashboard has no histogram")
         meaning = text_of(figure, "meaning")
         histogram = Histogram.read(
             {

@@ -34,22 +34,20 @@ def test_a_claim_has_the_controls_that_refute_it():
     reports = {"mini": [row("a", HOLDS)], "random:mini": [row("a", REFUTED)], "shuffled:mini": [row("a", KNOWN_FALSE)]}
     (claim,) = table(reports)
     assert claim.holds_on == ["mini"] and claim.refuted_by == ["random:mini", "shuffled:mini"]
-    assert not claim.toothless and controls_by_claim([claim]) == {"a": ["random:mini", "shuffled:mini"]}
+    assert not claim.vacuous and controls_by_claim([claim]) == {"a": ["random:mini", "shuffled:mini"]}
 
 
-@pytest.mark.parametrize(
-    ("on_control", "toothless"), [(HOLDS, True), (INCONCLUSIVE, True), (REFUTED, False), (UNTESTED, False)]
-)
-def test_what_no_control_refutes_is_toothless(on_control, toothless):
+@pytest.mark.parametrize(("on_control", "vacuous"), [(HOLDS, True), (INCONCLUSIVE, True), (REFUTED, False), (UNTESTED, False)])
+def test_what_no_control_refutes_is_toothless(on_control, vacuous):
     """Unless the controls could not test it at all; that it is refuted of the model itself is no help."""
     (claim,) = table({"mini": [row("a", REFUTED)], "random:mini": [row("a", on_control)]})
-    assert claim.toothless == toothless and claim.audited == (on_control != UNTESTED)
+    assert claim.vacuous == vacuous and claim.audited == (on_control != UNTESTED)
 
 
 def test_what_a_control_says_of_heads_on_its_own_card_is_not_asked_of_the_others():
     own = f"random:mini{OWN_CARD}"
-    assert not Audited("a[L0H0]", "a", {own: HOLDS}).toothless
-    assert Audited("a[L0H0]", "a", {own: HOLDS, "random:mini": HOLDS}).toothless
+    assert not Audited("a[L0H0]", "a", {own: HOLDS}).vacuous
+    assert Audited("a[L0H0]", "a", {own: HOLDS, "random:mini": HOLDS}).vacuous
 
 
 def test_of_a_claim_with_several_rows_one_refuted_row_is_enough():
@@ -76,7 +74,7 @@ def runs(tmp_path, monkeypatch) -> Path:
 def test_a_toothless_claim_is_named_and_the_command_fails(runs, capsys):
     assert audit_command.main(["--runs", str(runs), "--reuse"]) == 1
     said = capsys.readouterr().out
-    assert "toothless: ioi/blunt: ioi/blunt is so." in said and "toothless: ioi/sharp" not in said
+    assert "vacuous: ioi/blunt: ioi/blunt is so." in said and "vacuous: ioi/sharp" not in said
     kept = json.loads((runs / "latest.json").read_text())
     assert kept["controls"]["ioi/blunt"] == [] and set(kept["weights"]) == set(kept["verdicts"]["ioi/sharp"])
     assert set(kept["controls"]["ioi/sharp"]) == {control for base in BASES for control in base.controls}
@@ -253,7 +251,7 @@ def test_the_latest_audit_is_of_these_claims():
 
 
 def test_every_claim_has_a_control_that_refutes_it_or_a_reason_why_none_can():
-    assert [claim.claim_id for claim in AUDIT if claim.toothless] == []
+    assert [claim.claim_id for claim in AUDIT if claim.vacuous] == []
     for claim, reason in NO_CONTROL_CAN.items():
         assert len(reason.split()) > 5 and not LATEST["controls"][claim], claim
     # A head or a family that a card lacks has a row of its own, untested; each claim was tested all the same.

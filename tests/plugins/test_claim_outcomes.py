@@ -46,7 +46,7 @@ def test_a_row_says_what_was_claimed_of_what_and_what_was_found(project):
     )
     said = {
         "claim_id": "demo/x/big",
-        "circuit": "demo",
+        "chapter": "demo",
         "statement": "Sizes are big.",
         "subject": "mini",
         "mode": "raw",

@@ -121,7 +121,7 @@ def test_a_claim_is_known_by_its_fixture_or_its_mark(anywhere):
         ("my_claims/heads/twos", "holds"),
         ("my_claims/heads/marked", "refuted"),
     ]
-    assert {row["circuit"] for row in rows} == {"my_claims"}
+    assert {row["chapter"] for row in rows} == {"my_claims"}
     lines = result.stdout.str()
     assert lines.count("subject: ") == 1 and lines.index("collected 3 items") < lines.index("subject: ")
     assert str(anywhere.path / "circuit-claims-report/report.html") in lines

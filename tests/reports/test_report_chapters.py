@@ -17,7 +17,7 @@ FIGURE = {"kind": "scatter", "title": "heads", "points": [{"label": "L0H1", "x":
 
 def sample(name: str, folder: str, verdict: str = HOLDS, **fields) -> dict:
     given = {"op": ">", "expected_low": 1.0, "observed": 2.0, "ci_low": 1.5, "ci_high": 2.5, "n": 64, "verdict": verdict}
-    return Row(**{"claim_id": f"{folder}/file/{name}", "statement": "", "circuit": folder, **given, **fields}).as_dict()
+    return Row(**{"claim_id": f"{folder}/file/{name}", "statement": "", "chapter": folder, **given, **fields}).as_dict()
 
 
 ROWS = [
@@ -92,7 +92,7 @@ def test_several_chapters_have_a_table_of_contents_with_their_counts():
 
 
 def test_one_chapter_needs_neither_contents_nor_folding():
-    rows = [row for row in ROWS if row["circuit"] == "ioi"]
+    rows = [row for row in ROWS if row["chapter"] == "ioi"]
     found = Links(page.page({}, rows))
     assert found.lines == [] and found.whole == []
     assert "## Chapters" not in render.markdown({}, render.plain(rows))
@@ -209,4 +209,4 @@ def test_another_page_has_the_reports_style_and_needs_only_its_blocks(tmp_path, 
 
 def test_the_main_story_comes_first_and_unknown_folders_last():
     folders = ["mine", "weights", "attribution", "ioi"]
-    assert list(chapters.by_chapter({"circuit": folder} for folder in folders)) == ["ioi", "attribution", "weights", "mine"]
+    assert list(chapters.by_chapter({"chapter": folder} for folder in folders)) == ["ioi", "attribution", "weights", "mine"]

@@ -22,7 +22,7 @@ READINGS = [
 def sample(claim_id: str = "ioi/chapter/io_outranks_s", **fields) -> dict:
     """One row with an interval from 3.4 to 3.6, contested by two readings, of which the first is inside."""
     given = {"op": ">", "expected_low": 3.0, "observed": 3.5, "ci_low": 3.4, "ci_high": 3.6, "n": 64, "verdict": HOLDS}
-    texts = {"statement": "IO outranks S.", "circuit": "ioi", "readings": READINGS, "quantity": "logit difference"}
+    texts = {"statement": "IO outranks S.", "chapter": "ioi", "readings": READINGS, "quantity": "logit difference"}
     texts |= {"source": "a third paper", "prepend_bos": False}
     return Row(**{"claim_id": claim_id, **texts, **given, **fields}).as_dict()
 

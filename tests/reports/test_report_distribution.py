@@ -42,7 +42,7 @@ def texts(given: dict) -> list[str]:
 
 def sample(**fields) -> dict:
     given = {"op": ">", "expected_low": 20.0, "observed": 50.5, "n": 100, "verdict": HOLDS, "figure": figure()}
-    return Row(**{"claim_id": "ioi/chapter/it_keeps_most", "statement": "", "circuit": "ioi", **given, **fields}).as_dict()
+    return Row(**{"claim_id": "ioi/chapter/it_keeps_most", "statement": "", "chapter": "ioi", **given, **fields}).as_dict()
 
 
 # What is drawn.

@@ -12,7 +12,7 @@ import pytest
 from circuit_claims.reports import figures, page, render
 from circuit_claims.reports.__main__ import main
 from circuit_claims.reports.feature_page import feature_page
-from circuit_claims.reports.features import portrayed
+from circuit_claims.reports.features import with_dashboard
 from circuit_claims.verdicts.rows import HOLDS, REFUTED, Row
 
 META = {"subject": "mini"}
@@ -21,7 +21,7 @@ NASTY = '</span><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 7 
 SAE = {"sae": "mini-sae", "source": "embedded", "sha256": "ab" * 32, "hook": "blocks.2.hook_resid_pre", "features": 64}
 
 
-def portrait(**fields) -> dict:
+def dashboard(**fields) -> dict:
     context = {"tokens": ["went", " to", " Oslo", "\n"], "values": [0.0, 1.0, 4.0, None], "at": 2, "meant": True}
     given: dict[str, Any] = {
         "kind": "feature",
@@ -46,7 +46,7 @@ def row(name: str = "a_feature_detects_what_it_means", **fields) -> dict:
     given: dict[str, Any] = {
         "claim_id": f"sae/features/{name}[mini-sae: a place]",
         "statement": "s",
-        "circuit": "sae",
+        "chapter": "sae",
         "subject": "mini",
     }
     given |= {"op": ">", "expected_low": 0.5, "observed": 0.9, "ci_low": 0.8, "ci_high": 0.95, "n": 120, "verdict": HOLDS}
@@ -57,10 +57,10 @@ def row(name: str = "a_feature_detects_what_it_means", **fields) -> dict:
 def rows() -> list[dict]:
     return [
         row("few_features_are_of_no_use", sae=SAE, figure=RATES),
-        row(figure=portrait()),
+        row(figure=dashboard()),
         row("without_a_feature", observed=0.2, verdict=REFUTED),
         row("steering_along_a_feature", observed=1.25),
-        row("of_another", sae={}, circuit="ioi"),
+        row("of_another", sae={}, chapter="ioi"),
     ]
 
 
@@ -127,7 +127,7 @@ def test_all_claims_about_a_feature_stand_together_with_its_portrait():
 def test_the_index_has_a_line_a_feature_and_a_column_a_question():
     second = SAE | {"feature": 4, "meaning": "a name"}
     html = feature_page(
-        META, [*rows(), row("steering_along_a_feature", sae=second), row(sae=second, figure=portrait(feature=4))]
+        META, [*rows(), row("steering_along_a_feature", sae=second), row(sae=second, figure=dashboard(feature=4))]
     )
     lines = section(html, "index").split("<tr>")[1:]
     assert [text_of(line) for line in lines] == [
@@ -139,8 +139,8 @@ def test_the_index_has_a_line_a_feature_and_a_column_a_question():
 
 
 def test_one_feature_with_two_meanings_has_two_portraits():
-    other = row(sae=SAE | {"feature": 17, "meaning": "a city"}, figure=portrait(meaning="a city"))
-    found = portrayed([*rows(), other])
+    other = row(sae=SAE | {"feature": 17, "meaning": "a city"}, figure=dashboard(meaning="a city"))
+    found = with_dashboard([*rows(), other])
     assert [(one.number, one.meaning, one.anchor) for one in found] == [
         ("17", "a place", "feature_17"),
         ("17", "a city", "feature_17--2"),
@@ -149,7 +149,7 @@ def test_one_feature_with_two_meanings_has_two_portraits():
 
 
 def test_a_portrait_without_an_SAE_in_its_row_is_shown_under_its_own_number():
-    assert portrayed([row(sae={}, figure=portrait(sae="some SAE"))])[0].number == "17"
+    assert with_dashboard([row(sae={}, figure=dashboard(sae="some SAE"))])[0].number == "17"
 
 
 def test_report_and_page_link_to_each_other_and_no_link_is_broken(tmp_path):
@@ -166,7 +166,7 @@ def test_report_and_page_link_to_each_other_and_no_link_is_broken(tmp_path):
             assert not anchor or anchor in ids[file or name], href
     assert report.count('href="features.html#feature_17"') == 3 and 'href="features.html"' in report
     assert features.count('href="report.html#') == 4 and 'href="report.html"' in features
-    # The portrait stands on the feature page alone; the figures of the whole stand on both.
+    # The dashboard stands on the feature page alone; the figures of the whole stand on both.
     assert 'class="contexts"' not in report and 'class="contexts"' in features
     assert 'class="histogram"' in report and 'class="histogram"' in features
 
@@ -205,7 +205,7 @@ def test_a_journal_is_rendered_with_its_feature_page(tmp_path, capsys):
 
 def test_tokens_meanings_and_names_stay_text():
     context = {"tokens": [NASTY, NASTY], "values": [1.0, 2.0], "at": 1, "meant": True, "from": NASTY}
-    figure = portrait(title=NASTY, meaning=NASTY, text=NASTY, contexts=[context], raised=[[NASTY, 1.0]], lowered=[[NASTY, -1]])
+    figure = dashboard(title=NASTY, meaning=NASTY, text=NASTY, contexts=[context], raised=[[NASTY, 1.0]], lowered=[[NASTY, -1]])
     sae = {"sae": NASTY, "source": NASTY, "hook": NASTY, "feature": NASTY, "meaning": NASTY}
     given = [row(NASTY, statement=NASTY, figure=figure, sae=sae), row(figure=RATES | {"remark": NASTY, "of": NASTY}, sae=SAE)]
     for html in (feature_page({"subject": NASTY}, given), page.page({"subject": NASTY}, given)):
@@ -218,18 +218,18 @@ def test_tokens_meanings_and_names_stay_text():
 
 
 def test_blanks_stay_in_running_text_and_are_shown_in_lists():
-    html = figures.draw(portrait(), "a").html
+    html = figures.draw(dashboard(), "a").html
     assert "<code>␣Oslo</code>" in html
     assert 'went <span style="--a:0.150" title="1">to</span> <mark style="--a:0.600" title="4">Oslo</mark>↵' in html
     blank = {"tokens": ["a", "  "], "values": [0.0, 1.0], "at": 1, "meant": True, "from": "strongest"}
-    assert '<mark style="--a:0.600" title="1">  </mark>' in figures.draw(portrait(contexts=[blank]), "a").html
+    assert '<mark style="--a:0.600" title="1">  </mark>' in figures.draw(dashboard(contexts=[blank]), "a").html
 
 
 # Shades
 
 
 def test_a_token_is_shaded_by_its_share_of_the_strongest_and_none_where_it_is_silent():
-    html = figures.draw(portrait(), "a").html
+    html = figures.draw(dashboard(), "a").html
     strongest, middle = re.findall(r'<span class="context">(.*?)</li>', html)
     assert strongest.startswith("went <span") and re.findall(r"--a:([\d.]+)", strongest) == ["0.150", "0.600"]
     assert re.findall(r"--a:([\d.]+)", middle) == ["0.300", "0.300"]
@@ -237,12 +237,12 @@ def test_a_token_is_shaded_by_its_share_of_the_strongest_and_none_where_it_is_si
 
 
 def test_bars_of_logit_weights_share_a_scale():
-    widths = re.findall(r'class="bar (\w+)" style="width:([\d.]+)%"', figures.draw(portrait(), "a").html)
+    widths = re.findall(r'class="bar (\w+)" style="width:([\d.]+)%"', figures.draw(dashboard(), "a").html)
     assert widths == [("up", "100.0"), ("up", "50.0"), ("down", "33.3")]
 
 
 def test_a_screen_reader_hears_where_it_fires_and_what_it_raises():
-    said = ElementTree.fromstring(figures.draw(portrait(), "a").svg).findtext(f"{SVG}desc", "")
+    said = ElementTree.fromstring(figures.draw(dashboard(), "a").svg).findtext(f"{SVG}desc", "")
     for part in (
         "Fires on 3 % of 1,000 tokens",
         "where its meaning holds: 20",
@@ -262,7 +262,7 @@ def test_a_screen_reader_hears_where_it_fires_and_what_it_raises():
         ({"feature": None}, "the feature has no number"),
         ({"density": 1.5}, "how often the feature fires"),
         ({"density": "often"}, "could not be drawn"),
-        ({"histogram": None}, "the portrait has no histogram"),
+        ({"histogram": None}, "the dashboard has no histogram"),
         ({"histogram": {"edges": [0, 1], "counts": [1], "part": [2]}}, "part is larger than the whole"),
         ({"histogram": {"edges": [1, 0], "counts": [1], "part": [0]}}, "not at least two numbers that rise"),
         ({"histogram": {"edges": [0, 1], "counts": [1.5], "part": [0]}}, "not all whole numbers"),
@@ -275,9 +275,9 @@ def test_a_screen_reader_hears_where_it_fires_and_what_it_raises():
     ],
 )
 def test_a_malformed_portrait_costs_only_itself(fields, said):
-    drawing = figures.draw(portrait(**fields), "a")
+    drawing = figures.draw(dashboard(**fields), "a")
     assert said in drawing.failure and not drawing.svg and not drawing.html
-    html = feature_page(META, [row(figure=portrait(**fields))])
+    html = feature_page(META, [row(figure=dashboard(**fields))])
     assert said in html and "a feature detects what it means" in html
 
 

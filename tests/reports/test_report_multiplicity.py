@@ -17,7 +17,7 @@ def row(verdict: str, observed: float | None, reach: float, low: float | None = 
     fields: dict[str, Any] = {
         "claim_id": "x",
         "statement": "x",
-        "circuit": "x",
+        "chapter": "x",
         "kind": "magnitude",
         "op": ">",
         "verdict": verdict,

@@ -19,7 +19,7 @@ from circuit_claims.fixtures.session import session_of
 def expect(request):
     def record(verdict, **more):
         circuit, chapter = request.path.parts[-2], request.path.stem
-        row = {"claim_id": f"{circuit}/{chapter}/{request.node.name}", "circuit": circuit, "verdict": verdict}
+        row = {"claim_id": f"{circuit}/{chapter}/{request.node.name}", "chapter": circuit, "verdict": verdict}
         request.node.user_properties.append(("claim", row | more))
     return record
 

@@ -39,7 +39,7 @@ pytest_plugins = ["circuit_claims.fixtures.options", "circuit_claims.reports.plu
 @pytest.fixture
 def expect(request):
     def record(verdict, **more):
-        row = {"claim_id": f"demo/x/{request.node.name}", "circuit": "demo", "verdict": verdict}
+        row = {"claim_id": f"demo/x/{request.node.name}", "chapter": "demo", "verdict": verdict}
         request.node.user_properties.append(("claim", row | more))
     return record
 """

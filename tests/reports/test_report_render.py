@@ -32,13 +32,13 @@ META = {"subject": "mini", "versions": {"torch": "2.13.0"}, "pytest_args": ["cla
 def sample(claim_id: str = "ioi/chapter/io_outranks_s[L9H9]", **fields) -> dict:
     """One row, complete and unremarkable but for `fields`."""
     given = {"op": ">", "expected_low": 3.0, "observed": 3.5, "ci_low": 3.4, "ci_high": 3.6, "n": 64, "verdict": HOLDS}
-    return Row(**{"claim_id": claim_id, "statement": "IO outranks S.", "circuit": "ioi", **given, **fields}).as_dict()
+    return Row(**{"claim_id": claim_id, "statement": "IO outranks S.", "chapter": "ioi", **given, **fields}).as_dict()
 
 
 def nasty() -> dict:
     """A row whose every text tries to be markup."""
     counterexample = {"prompt": NASTY, "likeliest": [[NASTY, 0.5], [" Mary", 0.1]], NASTY: NASTY, "nested": {"a": [1, NASTY]}}
-    texts = dict.fromkeys(("statement", "circuit", "kind", "subject", "quantity", "unit", "op", "reason", "source"), NASTY)
+    texts = dict.fromkeys(("statement", "chapter", "kind", "subject", "quantity", "unit", "op", "reason", "source"), NASTY)
     figure = HEATMAP | {"title": NASTY, "rows": ["$x$", NASTY], "unit": NASTY, "row_axis": NASTY, "column_axis": NASTY}
     return sample(
         **texts, claim_id=NASTY, verdict=REFUTED, counterexample=counterexample, controls=[NASTY], figure=figure, profile=NASTY
@@ -218,7 +218,7 @@ def test_only_the_counterexample_of_a_universal_claim_lies_open(kind, opened):
 
 
 def test_a_chapter_holds_its_claims_together():
-    rows = [sample("a", circuit="one"), sample("b", circuit="two"), sample("c", circuit="one")]
+    rows = [sample("a", chapter="one"), sample("b", chapter="two"), sample("c", chapter="one")]
     html = page.page(META, rows)
     assert html.count("<h2>One") == 1
     assert html.index('id="a"') < html.index('id="c"') < html.index("<h2>Two") < html.index('id="b"')

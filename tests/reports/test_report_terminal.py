@@ -78,7 +78,7 @@ def test_circuits_are_together_and_the_counts_come_last():
 
 
 def test_one_chapter_alone_says_its_counts_once():
-    lines = [str(line) for line in table([row for row in rows() if row["circuit"] == "ioi"], 100)]
+    lines = [str(line) for line in table([row for row in rows() if row["chapter"] == "ioi"], 100)]
     assert "Indirect object identification" in lines
     assert sum("1 holds · 1 refuted" in line for line in lines) == 1
 
@@ -89,7 +89,7 @@ def test_the_verdict_is_apart_so_that_it_can_be_coloured():
 
 
 def test_an_escape_sequence_does_not_reach_the_terminal():
-    row = {"claim_id": "a\x1b[2J", "circuit": "b\x1b[2J", "verdict": "refuted\x1b[2J", "reason": "c\x1b[2J", "op": "\x1b[2J"}
+    row = {"claim_id": "a\x1b[2J", "chapter": "b\x1b[2J", "verdict": "refuted\x1b[2J", "reason": "c\x1b[2J", "op": "\x1b[2J"}
     assert "\x1b" not in "\n".join(str(line) for line in table([row], 80))
 
 

@@ -13,7 +13,7 @@ class Paper:
         self.rows: list[Row] = []
 
     def row(self, **fields: Any) -> Row:
-        self.rows.append(Row(claim_id="x", statement="x", circuit="x", **fields))
+        self.rows.append(Row(claim_id="x", statement="x", chapter="x", **fields))
         return self.rows[-1]
 
     def universal(self, key: tuple[str, str]) -> Row | None:

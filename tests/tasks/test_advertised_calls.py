@@ -147,7 +147,7 @@ def words(mini: Subject, tmp_path_factory: pytest.TempPathFactory) -> Words:
         subject = letter_subject(folder / "letters")
         return AcronymTask(subject=subject, **drawn, population=acronyms_for(subject.tokenizer), prepend_bos=True)
 
-    def years(_: Words) -> GreaterThan:
+    def greater_than(_: Words) -> GreaterThan:
         return GreaterThan(subject=mini, **drawn, population=years_for(mini.tokenizer), prepend_bos=True)
 
     nodes, effects = card.nodes(), card.table("sae effects")
@@ -159,13 +159,13 @@ def words(mini: Subject, tmp_path_factory: pytest.TempPathFactory) -> Words:
                 subject=mini, **drawn, population=Population(templates=(0, 5), names=mini.names), prepend_bos=False
             ),
             "facts": lambda _: Facts(subject=mini, **drawn, population=FactList(), prepend_bos=False),
-            "years": years,
+            "greater_than": greater_than,
             "acronyms": acronyms,
             "repeated": lambda _: RepeatedTokens(subject=mini, seed=0, prepend_bos=False),
             "induction": lambda _: Induction(subject=mini, seed=0, prepend_bos=False),
             "prefixes": lambda _: Prefixes(subject=mini, seed=0),
             "published_text": lambda _: lambda text: PublishedText(mini, text, prepend_bos=True),
-            "token_circuits": lambda _: TokenCircuits(subject=mini, seed=0),
+            "copy_suppression": lambda _: TokenCircuits(subject=mini, seed=0),
             "successors": lambda _: Successors(subject=counting_subject(), prepend_bos=False),
             "counting": lambda _: CountingTask.of(counting_subject(), **drawn, prepend_bos=False),
             "probes": lambda words: Probes(words["ioi"]),
@@ -214,8 +214,8 @@ def test_a_call_of_the_readme_runs(call: str, words: Words):
 def test_the_readme_advertises_every_chapter_and_operation():
     calls = advertised_by_the_readme()
     assert len(calls) > 80 and {call.split(".")[0] for call in calls} >= {
-        "ioi", "repeated", "induction", "prefixes", "published_text(text)", "facts", "years", "acronyms", "counting",
-        "successors", "token_circuits", "probes", "sae_numbers", "sae_features", "sae_ioi", "weights", "tokens",
+        "ioi", "repeated", "induction", "prefixes", "published_text(text)", "facts", "greater_than", "acronyms", "counting",
+        "successors", "copy_suppression", "probes", "sae_numbers", "sae_features", "sae_ioi", "weights", "tokens",
     }  # fmt: skip
 
 
@@ -228,48 +228,48 @@ def test_a_call_of_a_modules_docstring_runs(call: str, words: Words):
 
 
 @pytest.fixture(scope="module")
-def years(words: Words) -> GreaterThan:
-    return words["years"]
+def greater_than(words: Words) -> GreaterThan:
+    return words["greater_than"]
 
 
-def test_the_default_corruption_of_a_sweep_is_that_of_the_prompts(words: Words, years: GreaterThan):
+def test_the_default_corruption_of_a_sweep_is_that_of_the_prompts(words: Words, greater_than: GreaterThan):
     assert "(third word)" in words["acronyms"].head_sweep().take(N).quantity
-    for measured in (years.head_sweep(), years.path_sweep(), years.patch([Head(3, 2)]).recovery()):
+    for measured in (greater_than.head_sweep(), greater_than.path_sweep(), greater_than.patch([Head(3, 2)]).recovery()):
         assert "(01)" in measured.take(N).quantity
     assert "(name swap)" in words["ioi"].head_sweep().take(N).quantity and "(ABC)" in words["ioi"].path_sweep().take(N).quantity
 
 
-def test_a_residual_sweep_visits_the_roles_of_the_prompts(words: Words, years: GreaterThan):
-    grid = years.residual_sweep().take(N)
+def test_a_residual_sweep_visits_the_roles_of_the_prompts(words: Words, greater_than: GreaterThan):
+    grid = greater_than.residual_sweep().take(N)
     assert list(grid.column_labels) == ["YY", "END"] and grid.estimate[0, 0] == pytest.approx(1, abs=1e-3)
     assert grid.estimate[0, 1] == pytest.approx(0, abs=1e-4)
-    roles = years.population.roles
+    roles = greater_than.population.roles
     assert cell(0, "YY", roles)(grid.estimate) == grid.estimate[0, 0]
     assert 0 < handover_layer("YY", "END", roles)(grid.estimate) <= len(grid.estimate)
     assert list(words["acronyms"].residual_sweep().take(N).column_labels)[-1] == "END"
 
 
-def test_a_loss_of_probability_is_said_in_probability(years: GreaterThan):
-    path, metric = years.path([Head(2, 6)]), years.metric
+def test_a_loss_of_probability_is_said_in_probability(greater_than: GreaterThan):
+    path, metric = greater_than.path([Head(2, 6)]), greater_than.metric
     assert (metric.name, metric.unit) == ("probability difference", "probability")
     assert path.value().take(N).unit == path.change().take(N).unit == "probability"
     assert path.share().take(N).unit == "share of the probability difference"
-    assert years.noise([Head(2, 6)]).change().take(N).unit == "probability"
+    assert greater_than.noise([Head(2, 6)]).change().take(N).unit == "probability"
     assert "logit difference" not in path.change().take(N).quantity + path.value().take(N).quantity
 
 
-def test_a_sweep_of_another_metric_is_its_patches(years: GreaterThan):
+def test_a_sweep_of_another_metric_is_its_patches(greater_than: GreaterThan):
     """The cell of a head is that head patched alone, judged by the metric of year spans."""
     head = Head(3, 5)
-    alone, cell = years.patch([head]).recovery().take(N), years.head_sweep().take(N)
+    alone, cell = greater_than.patch([head]).recovery().take(N), greater_than.head_sweep().take(N)
     assert cell.values[(slice(None), *head)] == pytest.approx(alone.values, abs=1e-6)
-    assert cell.weights == pytest.approx(years.baseline("01").take(N).values, abs=1e-6)
+    assert cell.weights == pytest.approx(greater_than.baseline("01").take(N).values, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("chapter", "operations"),
     {
-        "years": (
+        "greater_than": (
             "attribution_sweep",
             "copy_score",
             "ablate",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from circuit_claims.verdicts.claim_ids import claim_id_of, told_twice
+from circuit_claims.verdicts.claim_ids import claim_id_of, duplicate_error
 from tests.support.claim_projects import run, write
 
 ONE = "def test_one(expect):\n    expect(sizes(2, 2)).above(1)\n\n"
@@ -27,7 +27,7 @@ def test_ids_of_their_own_are_no_matter(tmp_path):
     (tmp_path / "claims").mkdir()
     (tmp_path / "claims/test_a.py").write_text(ONE + CLASS + "def test_two(): ...\n")
     ids = {"claims/test_a.py::test_one": "a/one", "claims/test_a.py::TestGroup::test_one": "a/TestGroup/one"}
-    assert told_twice(ids, tmp_path) == ""
+    assert duplicate_error(ids, tmp_path) == ""
 
 
 def refused(project, *args: str) -> str:

@@ -1,8 +1,8 @@
 """Greater-than: what the claims on year spans measure.
 
-    years.probability_difference()
-    years.head_sweep_through(mlps)
-    years.end_circuit(card.heads("greater than END"), mlps).remaining()
+    greater_than.probability_difference()
+    greater_than.head_sweep_through(mlps)
+    greater_than.end_circuit(card.heads("greater than END"), mlps).remaining()
 
 Source: Hanna et al. 2023. After "The war lasted from the year 1732 to the year 17", the probability difference is that of all
 two-digit tokens above 32 minus that of all others, over the whole vocabulary; so is everything that is patched judged by it.

@@ -11,7 +11,7 @@ import torch
 
 from circuit_claims.cards.schema import PublishedTable
 from circuit_claims.reports import figures
-from circuit_claims.sae.dashboards import BESIDE, BINS, MIDDLE, STRONGEST, WEIGHTS, panel, portrait
+from circuit_claims.sae.dashboards import BESIDE, BINS, MIDDLE, STRONGEST, WEIGHTS, dashboard, panel
 from circuit_claims.sae.features import SaeFeatures
 from circuit_claims.sae.loaded import load_sae
 from circuit_claims.sae.metrics import SaeNumbers
@@ -40,7 +40,7 @@ def features(subject, sae):
 
 @pytest.fixture(scope="module")
 def drawn(features):
-    return portrait(features, FEATURE, NEXT, 0.1)
+    return dashboard(features, FEATURE, NEXT, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_row_is_shown_once_however_often_the_feature_fires_in_it(features, sub
     story = SaeFeatures(SaeText(features.sae, Drawn(subject), chunk=3), CARD, seed=3)
     active = (features.sae.features(story.text.tokens(3))[..., FEATURE] > 0).sum(-1)
     assert (active > 1).all()
-    assert len(portrait(story, FEATURE, NEXT)["contexts"]) == 3
+    assert len(dashboard(story, FEATURE, NEXT)["contexts"]) == 3
 
 
 def test_one_row_said_over_and_over_is_one_context(features, subject):
@@ -118,7 +118,7 @@ def test_one_row_said_over_and_over_is_one_context(features, subject):
 
     story = SaeFeatures(SaeText(features.sae, Repeated(subject), chunk=6), CARD, seed=3)
     activations = features.sae.features(story.text.tokens(1))[0, :, FEATURE]
-    shown = portrait(story, FEATURE, NEXT)["contexts"]
+    shown = dashboard(story, FEATURE, NEXT)["contexts"]
     # Every place of the row can be shown once at most, and the row itself stands six times in the text.
     assert 1 <= len(shown) <= min(6, int((activations > 0).sum()))
     assert len({context["at"] for context in shown}) == len(shown) == len({tuple(context["tokens"]) for context in shown})
@@ -139,10 +139,10 @@ def test_logit_weights_are_the_direction_through_gain_and_unembedding(drawn, fea
 
 def test_it_is_made_of_builtins_once_and_can_be_drawn(drawn, features):
     assert plain(drawn) == drawn == json.loads(json.dumps(drawn))
-    assert portrait(features, FEATURE, NEXT, 0.1) is drawn
+    assert dashboard(features, FEATURE, NEXT, 0.1) is drawn
     assert not figures.draw(drawn, "a").failure
     with pytest.raises(KeyError, match="unknown meaning 'a verb'"):
-        portrait(features, FEATURE, "a verb")
+        dashboard(features, FEATURE, "a verb")
 
 
 def test_a_feature_that_never_fires_has_a_portrait_too(features, sae):
@@ -153,7 +153,7 @@ def test_a_feature_that_never_fires_has_a_portrait_too(features, sae):
             return torch.zeros(*x.shape[:-1], len(self.W_dec))
 
     story = SaeFeatures(features.text.on(sae.with_dictionary(Silent(), "silent")), CARD, seed=3)
-    found = portrait(story, FEATURE, NEXT)
+    found = dashboard(story, FEATURE, NEXT)
     assert found["density"] == 0 and found["contexts"] == [] and sum(found["histogram"]["counts"]) == 0
     drawing = figures.draw(found, "a")
     assert not drawing.failure and drawing.note.startswith("It fires on none of")
@@ -182,7 +182,7 @@ def test_a_claim_about_a_named_feature_brings_its_portrait_and_says_which_featur
     for taken in (samples, named.ablation().take(4), named.steering().take(4)):
         assert taken.facts["sae"] == sae.facts | {"feature": FEATURE, "meaning": NEXT}
     assert named.ablation().take(4).drawn is None
-    # The search for features takes F1 of thousands of them: none of these is to be portrayed.
+    # The search for features takes F1 of thousands of them: none of these is to be with_dashboard.
     assert features.f1(NEXT, FEATURE, 0.1).take(ROWS).drawn is None
 
 
