@@ -23,7 +23,7 @@ from circuit_claims.tasks.induction.repeated_tokens import SEQUENCES, RepeatedTo
 from circuit_claims.tasks.ioi.task import IOI
 from circuit_claims.tasks.operations.knockouts import KnockedOut, knocked_out_values
 from circuit_claims.tasks.task import clusters_of, in_order
-from circuit_claims.verdicts.expect import Budget
+from circuit_claims.verdicts.budget import Budget
 
 #: Prompts measured at a time, as claims do.
 CHUNK = 120

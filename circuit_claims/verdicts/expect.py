@@ -24,11 +24,12 @@ import numpy as np
 from circuit_claims.cards.card import Published
 from circuit_claims.cards.ranges import MEASURED, RANGES, proper_ends
 from circuit_claims.heads import Head
-from circuit_claims.measure.intervals import CONFIDENCE, grid_interval, mean_interval, rate_interval
+from circuit_claims.measure.intervals import grid_interval, mean_interval, rate_interval
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.presuppositions import ROUNDING, why_nothing
 from circuit_claims.measure.rank_intervals import rank_interval
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
+from circuit_claims.verdicts.budget import Budget
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED, Row
 from circuit_claims.verdicts.undecided import what_would_decide
 
@@ -54,28 +55,6 @@ class Ledger(Protocol):
     def counterexample(self, samples: Samples, index: int, prepend_bos: bool | None) -> dict[str, Any]:
         """The prompt at `index` with what the model says to it."""
         ...
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How many prompts a verdict may cost: `first` at the first look, doubled at each further one, `most` at the last."""
-
-    first: int
-    most: int
-    confidence: float = CONFIDENCE
-    #: Prompts in one example of a universal claim: its statement is about every population, so each gets a small batch.
-    batch: int = 16
-
-    def looks(self, limit: int | None) -> list[int]:
-        """The sample sizes of the successive looks.
-
-        limit: the size of a finite population; nothing beyond it is planned for.
-        """
-        most = max(self.first, self.most) if limit is None else min(max(self.first, self.most), limit)
-        sizes = [min(self.first, most)]
-        while sizes[-1] < most:
-            sizes.append(min(sizes[-1] * 2, most))
-        return sizes
 
 
 class Expect:

@@ -9,7 +9,8 @@ from circuit_claims.cards.floors import FEW, NEARLY_EVERY, RARELY, at_least, at_
 from circuit_claims.cards.schema import Published
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples
-from circuit_claims.verdicts.expect import Budget, Expect
+from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.expect import Expect
 from circuit_claims.verdicts.rows import INCONCLUSIVE, REFUTED, Row
 from circuit_claims.verdicts.undecided import what_would_decide
 from tests.support.claim_projects import claimed

@@ -27,7 +27,7 @@ from circuit_claims.measure.samples import Grid, Samples
 from circuit_claims.option_checks import FEWEST_PROMPTS
 from circuit_claims.prompts.ioi import Population
 from circuit_claims.tasks.ioi.task import IOI
-from circuit_claims.verdicts.expect import Budget
+from circuit_claims.verdicts.budget import Budget
 
 RUNS = 1000
 FRAMES = 30

@@ -23,7 +23,8 @@ from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.ioi.task import IOI
 from circuit_claims.tasks.operations.head_parts import BLOCKS, PARTS, SITES, Part
 from circuit_claims.untested import Untested
-from circuit_claims.verdicts.expect import Budget, Expect, Refuted
+from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.expect import Expect, Refuted
 from tests.conftest import HEADS, LAYERS
 from tests.engine.test_engine import HOOKS
 from tests.support.plain_twins import all_heads, alone, plain_cache, plain_difference, put, task

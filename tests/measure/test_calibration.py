@@ -24,7 +24,8 @@ from circuit_claims.measure.rank_intervals import rank_interval
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.tasks.ioi.faithfulness_statistics import smallest_lead_of_BABA
 from circuit_claims.tasks.ioi.signals import fit_error, position_coefficient
-from circuit_claims.verdicts.expect import Budget, Expect, Refuted, verdict_of
+from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.expect import Expect, Refuted, verdict_of
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED
 from tests.support.paper import Paper
 

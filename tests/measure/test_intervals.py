@@ -5,7 +5,7 @@ import pytest
 
 from circuit_claims.measure.intervals import grid_interval, mean_interval, rate_interval
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
-from circuit_claims.verdicts.expect import Budget
+from circuit_claims.verdicts.budget import Budget
 
 RUNS = 300
 

@@ -9,7 +9,8 @@ import pytest
 
 from circuit_claims.measure.measurement import DEFAULT_PROMPTS, Measurement
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
-from circuit_claims.verdicts.expect import Budget, Expect
+from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.expect import Expect
 from tests.support.paper import Paper
 
 TEMPLATES = 15

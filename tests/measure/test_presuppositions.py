@@ -10,7 +10,8 @@ from circuit_claims.discovery.survey import Survey
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.presuppositions import LEAST_OF_SPREAD, why_nothing
 from circuit_claims.measure.samples import Grid, Samples, Shown
-from circuit_claims.verdicts.expect import Budget, Expect, Refuted
+from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.expect import Expect, Refuted
 from circuit_claims.verdicts.rows import HOLDS, REFUTED
 from tests.support.paper import Paper
 

@@ -21,7 +21,8 @@ from circuit_claims.prompts.greater_than import (
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.greater_than.statistics import smallest_step
 from circuit_claims.tasks.greater_than.task import GreaterThan
-from circuit_claims.verdicts.expect import Budget, Expect, Refuted
+from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.expect import Expect, Refuted
 from circuit_claims.verdicts.rows import INCONCLUSIVE, REFUTED
 from tests.support.paper import Paper
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2

@@ -27,7 +27,8 @@ from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.successors.counting import CountingTask
 from circuit_claims.tasks.successors.next_scores import Successors
 from circuit_claims.untested import Untested
-from circuit_claims.verdicts.expect import Budget, Expect, Refuted
+from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.expect import Expect, Refuted
 from tests.support.paper import Paper
 from tests.support.tiny_models import save_tiny_card
 

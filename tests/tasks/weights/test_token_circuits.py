@@ -22,7 +22,8 @@ from circuit_claims.tasks.copy_suppression.token_circuits import (
     unembedding,
 )
 from circuit_claims.untested import Untested
-from circuit_claims.verdicts.expect import Budget, Expect, Refuted
+from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.expect import Expect, Refuted
 from tests.support.other_architectures import load, save_tiny_decoder
 from tests.support.paper import Paper
 from tests.support.planted_tokens import HEADS, KNOWN, LAYERS, save_with_known_head
