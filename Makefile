@@ -25,6 +25,7 @@ test: $(READY) lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright
 
 ## Train the embedded model anew (about half an hour on 2 cores); then find its card anew:
 ## make discover SUBJECT=mini OUT=fixtures/cards/mini.toml

@@ -106,14 +106,14 @@ class Survey:
 
     def knocked_out(self, settings: Sequence[KnockedOut]) -> list[Measurement]:
         """The logit difference under each of several knock-outs, measured together: as many at once as memory allows."""
-        story, prompts = self.ioi, self.ioi.prompts(self.n)
-        chunks = [story.batches(prompts[first : first + CHUNK]) for first in range(0, self.n, CHUNK)]
+        task, prompts = self.ioi, self.ioi.prompts(self.n)
+        chunks = [task.batches(prompts[first : first + CHUNK]) for first in range(0, self.n, CHUNK)]
         values = np.concatenate([in_order(batches, lambda batch: self._differences(batch, settings)) for batches in chunks])
         clusters = clusters_of(prompts)
 
         def measured(column: int) -> Measurement:
             samples = Samples(values[:, column], settings[column].name, "logits", clusters)
-            return Measurement(lambda _: samples, story.prepend_bos, self.n)
+            return Measurement(lambda _: samples, task.prepend_bos, self.n)
 
         return [measured(column) for column in range(len(settings))]
 

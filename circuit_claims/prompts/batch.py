@@ -121,7 +121,7 @@ def make_batches(
     for length in sorted(groups):
         rows = groups[length]
         chosen = tuple(prompts[i] for i, _, _ in rows)
-        named = dict.fromkeys((*ROLES, *rows[0][2]))  # IOI's in their order, and whatever other stories call theirs
+        named = dict.fromkeys((*ROLES, *rows[0][2]))  # IOI's in their order, and whatever other tasks call theirs
         roles = [role for role in named if all(role in where for _, _, where in rows)]
         batches.append(
             Batch(

@@ -57,7 +57,7 @@ class SaeFeatures:
     store: SessionStore = field(default_factory=SessionStore, repr=False)
 
     def __repr__(self) -> str:
-        """Short, as for stories."""
+        """Short, as for tasks."""
         return f"features on {self.text!r}"
 
     @property

@@ -36,7 +36,7 @@ class SaeNumbers:
     store: SessionStore = field(default_factory=SessionStore, repr=False)
 
     def __repr__(self) -> str:
-        """Short, as for stories."""
+        """Short, as for tasks."""
         return f"numbers of {self.text.sae.facts['sae']} on {self.text!r}"
 
     @property

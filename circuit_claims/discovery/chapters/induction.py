@@ -38,20 +38,20 @@ KINDS: dict[str, Score] = {
 
 def find(survey: Survey, card: Card) -> Chapter:
     """The strong induction heads, the scores, and the losses before and after the repeat."""
-    story = survey.repeated
-    story = Induction(subject=story.subject, seed=story.seed, prepend_bos=story.prepend_bos, store=story.store)
-    grid = story.as_drawn_by(MAIN).attention_scores("induction diagonal").take(SEQUENCES).estimate
+    task = survey.repeated
+    task = Induction(subject=task.subject, seed=task.seed, prepend_bos=task.prepend_bos, store=task.store)
+    grid = task.as_drawn_by(MAIN).attention_scores("induction diagonal").take(SEQUENCES).estimate
     strong = [Head(*map(int, place)) for place in zip(*(grid > STRONG).nonzero(), strict=True)]
     families = {}
     if strong:
         evidence = {head: f"induction score {grid[head]:.2f}" for head in strong}
         rule = f"an induction score above {STRONG} on repeated random tokens"
         families["strong induction"] = Found(tuple(strong), "second half", rule, evidence=evidence)
-    return Chapter(families, {"scores": _scores(survey, story, card, strong), "losses": _losses(survey, story)})
+    return Chapter(families, {"scores": _scores(survey, task, card, strong), "losses": _losses(survey, task)})
 
 
-def _scores(survey: Survey, story: Induction, card: Card, strong: list[Head]) -> Findings:
-    main, exploratory = story.as_drawn_by(MAIN), story.as_drawn_by(EXPLORATORY)
+def _scores(survey: Survey, task: Induction, card: Card, strong: list[Head]) -> Findings:
+    main, exploratory = task.as_drawn_by(MAIN), task.as_drawn_by(EXPLORATORY)
     values, left_out = {}, {}
     if strong:
         grid = main.attention_scores("induction diagonal")
@@ -80,8 +80,8 @@ def _scores(survey: Survey, story: Induction, card: Card, strong: list[Head]) ->
     return Findings(values, tables, left_out)
 
 
-def _losses(survey: Survey, story: Induction) -> Findings:
-    main = story.as_drawn_by(MAIN)
+def _losses(survey: Survey, task: Induction) -> Findings:
+    main = task.as_drawn_by(MAIN)
     before, after = near(survey, main.loss_before(), "nats"), main.loss_after()
     found = Findings({"loss_before_repeat": before, "loss_at_repeat": near(survey, main.loss_at_repeat(), "nats")})
     left = survey.estimate(after)

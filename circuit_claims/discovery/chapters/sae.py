@@ -172,17 +172,17 @@ def best_detectors(features: SaeFeatures, rows: int) -> dict[str, tuple[int, flo
     return found
 
 
-def _subject(survey: Survey, story: SaeIOI, card: Card) -> Findings:
+def _subject(survey: Survey, task: SaeIOI, card: Card) -> Findings:
     """Features at END whose activation the subject explains, and what noising them loses beside the S-inhibition heads."""
     if "S-inhibition" not in card.families or not survey.shows_the_task:
         return Findings(left_out={"sae_subject_share": "no S-inhibition heads were found to hold features against"})
-    activations, subjects = story.activations(survey.n)
+    activations, subjects = task.activations(survey.n)
     explained = explained_by(subjects, activations)
     features = np.flatnonzero(explained > TELLS)
     if not len(features):
         return Findings(left_out={"sae_subject_features": f"of no feature does the subject explain more than {TELLS}"})
-    name = story.sae.facts["sae"]
-    share = story.share_of_heads(features.tolist(), "the subject's features", card.heads("S-inhibition"))
+    name = task.sae.facts["sae"]
+    share = task.share_of_heads(features.tolist(), "the subject's features", card.heads("S-inhibition"))
     found = survey.estimate(share)
     rows = {f"{name}: {feature}": [rounded(explained[feature])] for feature in features}
     note = f"features at END of whose variance the subject explains more than {TELLS}"
