@@ -221,7 +221,7 @@ def same_prompts(a: "Samples | Grid", b: Samples) -> None:
     Raises ValueError where the number or the templates differ, or one of the two is a share already.
     """
     if a.n != b.n or list(a.clusters) != list(b.clusters):
-        raise ValueError(f"{a.quantity} and {b.quantity} were not measured on the same prompts: measure them on one story")
+        raise ValueError(f"{a.quantity} and {b.quantity} were not measured on the same prompts: measure them on one task")
     if a.weights is not None or b.weights is not None:
         raise ValueError(f"{a.quantity} and {b.quantity}: a share is no part of a further sum; combine what it is made of")
 
