@@ -7,6 +7,7 @@ time is scaled. It returns the values of those it made, and their places in the 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -97,10 +98,8 @@ def attribution_patching(work: Work, every: int = 1) -> Answer:
             corrupted = cache_activation_and_gradient(work.bridge, work.corrupted, work.metric, watched)
         finally:
             work.bridge.requires_grad_(False)
-    change = [
-        ((clean.activations[name] - corrupted.activations[name]) * corrupted.gradients[name])[:, -1].sum((0, 2))
-        for name in names
-    ]
+    gradients: Any = corrupted.gradients  # of all that was watched
+    change = [((clean.activations[name] - corrupted.activations[name]) * gradients[name])[:, -1].sum((0, 2)) for name in names]
     values = corrupted.metric + torch.cat(change)
     return Answer(values, torch.arange(len(values)), len(values))
 

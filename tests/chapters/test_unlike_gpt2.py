@@ -1,5 +1,7 @@
 """Other architectures: what is refused, with a reason and never with a number; and whole runs of claims."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from circuit_claims.discovery.survey import Survey
 from circuit_claims.discovery.values import name_movers
 from circuit_claims.engine.decoder.transformer import Transformer
-from circuit_claims.engine.edits import HEAD_SITES, Edit
+from circuit_claims.engine.edits import HEAD_SITES, Edit, Site
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.hooked.passes import HOOKS
 from circuit_claims.models.folder import EMBEDDED
@@ -59,7 +61,7 @@ def test_of_other_architectures_what_their_bridges_can_do_agrees_too(tmp_path, p
     assert ("head_out" in model.not_readable) is (name == "Olmo2")
     assert ("resid_mid" in model.not_readable) is (name in ("GPT-J", "Phi"))
     base, cache = model.run(corrupted), cache_of(subject.bridge, clean)
-    for site in HOOKS:
+    for site in cast("list[Site]", list(HOOKS)):
         grouped = site in ("k", "v") and model.group > 1
         edits = edits_from(cache, site, SCATTERED, by_head=site in HEAD_SITES and not grouped)
         if site in model.not_editable:
@@ -148,9 +150,8 @@ def test_mini_written_as_an_OPT_measures_what_mini_measures(mini, mini_as_opt):
     """The same function of tokens, so the same numbers, though one is computed by our code and one by OPT's."""
     assert isinstance(mini.transformer, Transformer) and isinstance(mini_as_opt.transformer, HookedDecoder)
     for (name, fast), (_, hooked) in zip(measurements(mini), measurements(mini_as_opt), strict=True):
-        ours, theirs = (getattr(taken, "values", None) for taken in (hooked.take(12), fast.take(12)))
-        if ours is None:  # a number read off a grid
-            ours, theirs = hooked.take(12).grid.values, fast.take(12).grid.values
+        # A number read off a grid has the grid's values.
+        ours, theirs = (np.asarray(getattr(taken, "grid", taken).values) for taken in (hooked.take(12), fast.take(12)))
         assert np.abs(theirs).max() > 1e-2, name
         assert np.abs(ours - theirs).max() < 1e-3, name
 

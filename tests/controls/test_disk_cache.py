@@ -12,6 +12,7 @@ from circuit_claims.controls import disk_cache as cache_module
 from circuit_claims.controls.disk_cache import cache, kept
 from circuit_claims.controls.names import control_folder
 from circuit_claims.models.subject_error import SubjectError
+from circuit_claims.subjects.find import find_folder
 
 
 @pytest.fixture
@@ -21,9 +22,13 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+def whole(scratch: Path) -> None:
+    (scratch / "file").write_text("whole")
+
+
 def refused(name="planted"):
     with pytest.raises(SubjectError) as error:
-        control_folder(name)
+        control_folder(name, find_folder)
     said = str(error.value)
     assert "\n" not in said and said.startswith(f"{name} cannot be written to the cache (") and "XDG_CACHE_HOME" in said
     return said
@@ -77,7 +82,7 @@ def test_without_a_home_it_is_one_sentence(monkeypatch):
 
 
 def test_what_is_there_is_found_in_a_cache_that_may_only_be_read(home, monkeypatch):
-    folder = kept("model", lambda scratch: (scratch / "file").write_text("whole"))
+    folder = kept("model", whole)
 
     def read_only(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

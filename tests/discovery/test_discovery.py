@@ -186,8 +186,9 @@ def test_a_tolerance_is_rounded_up_and_by_little(tolerance):
 def written(**given) -> str:
     """A card's text, with some parts given."""
     parts: dict[str, Any] = {"title": "t", "models": ["m"], "shape": SHAPE, "found": {}, "findings": {}}
-    parts |= {"source": "a source", "provenance": ""}
-    return card_text.card_text(**parts | {"settings": CardSettings()} | given)
+    parts |= {"source": "a source", "provenance": "", "settings": CardSettings()}
+    parts |= given
+    return card_text.card_text(**parts)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))

@@ -41,7 +41,7 @@ class Links(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
+        given = {name: value or "" for name, value in attrs}
         self.ids += [given["id"]] if "id" in given else []
         self.links += [given["href"][1:]] if given.get("href", "").startswith("#") else []
         if tag == "details" and given.get("class") == "whole":

@@ -100,6 +100,12 @@ class Tags(HTMLParser):
         self.attributes |= {name for name, _ in attrs}
 
 
+def page_of(meta: dict, given: list[dict]) -> str:
+    html = feature_page(meta, given)
+    assert html is not None
+    return html
+
+
 def section(html: str, anchor: str) -> str:
     return html.partition(f'<section id="{anchor}">')[2].partition("</section>")[0]
 
@@ -112,7 +118,7 @@ def text_of(html: str) -> str:
 
 
 def test_all_claims_about_a_feature_stand_together_with_its_portrait():
-    html = feature_page(META, rows())
+    html = page_of(META, rows())
     whole, feature = section(html, "as_a_whole"), section(html, "feature_17")
     assert "few features are of no use" in whole and "without a feature" not in whole
     assert "3 of 16 never fire." in whole and 'class="histogram"' in whole
@@ -126,9 +132,7 @@ def test_all_claims_about_a_feature_stand_together_with_its_portrait():
 
 def test_the_index_has_a_line_a_feature_and_a_column_a_question():
     second = SAE | {"feature": 4, "meaning": "a name"}
-    html = feature_page(
-        META, [*rows(), row("steering_along_a_feature", sae=second), row(sae=second, figure=dashboard(feature=4))]
-    )
+    html = page_of(META, [*rows(), row("steering_along_a_feature", sae=second), row(sae=second, figure=dashboard(feature=4))])
     lines = section(html, "index").split("<tr>")[1:]
     assert [text_of(line) for line in lines] == [
         "Feature Meaning Fires on a feature detects what it means without a feature steering along a feature",
@@ -172,7 +176,7 @@ def test_report_and_page_link_to_each_other_and_no_link_is_broken(tmp_path):
 
 
 def test_the_page_is_one_file_that_fetches_nothing_and_runs_nothing():
-    html = feature_page(META, rows())
+    html = page_of(META, rows())
     assert "<script" not in html and "script-src" not in html and "default-src 'none'" in html
     assert not re.search(r"\bsrc=|<link|@import|url\((?!#)", html)
     ids = re.findall(r'\bid="([^"]+)"', html)
@@ -180,7 +184,7 @@ def test_the_page_is_one_file_that_fetches_nothing_and_runs_nothing():
 
 
 def test_the_same_rows_give_the_same_bytes():
-    assert feature_page(META, rows()) == feature_page(deepcopy(META), deepcopy(rows()))
+    assert page_of(META, rows()) == page_of(deepcopy(META), deepcopy(rows()))
 
 
 @pytest.mark.parametrize("given", [[], [row("of_another", sae={})], [row("without_its_portrait")]])
@@ -208,7 +212,7 @@ def test_tokens_meanings_and_names_stay_text():
     figure = dashboard(title=NASTY, meaning=NASTY, text=NASTY, contexts=[context], raised=[[NASTY, 1.0]], lowered=[[NASTY, -1]])
     sae = {"sae": NASTY, "source": NASTY, "hook": NASTY, "feature": NASTY, "meaning": NASTY}
     given = [row(NASTY, statement=NASTY, figure=figure, sae=sae), row(figure=RATES | {"remark": NASTY, "of": NASTY}, sae=SAE)]
-    for html in (feature_page({"subject": NASTY}, given), page.page({"subject": NASTY}, given)):
+    for html in (page_of({"subject": NASTY}, given), page.page({"subject": NASTY}, given)):
         assert "<script>alert" not in html and "<img" not in html and "onerror=&#34;" in html.replace("&quot;", "&#34;")
         assert "\x1b" not in html and "\u202e" not in html
         assert "{{ 7 * 7 }}" in html and 'href="javascript' not in html
@@ -277,7 +281,7 @@ def test_a_screen_reader_hears_where_it_fires_and_what_it_raises():
 def test_a_malformed_portrait_costs_only_itself(fields, said):
     drawing = figures.draw(dashboard(**fields), "a")
     assert said in drawing.failure and not drawing.svg and not drawing.html
-    html = feature_page(META, [row(figure=dashboard(**fields))])
+    html = page_of(META, [row(figure=dashboard(**fields))])
     assert said in html and "a feature detects what it means" in html
 
 

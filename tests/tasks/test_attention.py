@@ -1,7 +1,5 @@
 """Attention and what heads write, against the bridge's own activations and weights, one prompt at a time."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -126,7 +124,7 @@ def test_what_a_head_writes_along_the_names_is_its_part_of_the_logit_difference(
 @torch.inference_mode()
 def test_all_heads_mlps_embeddings_and_biases_sum_to_the_logit_difference(ioi, looks):
     bridge = ioi.subject.bridge
-    heads = sum(ioi.writing_along_names(head).take(N).values for head in all_heads(ioi))
+    heads = np.sum([ioi.writing_along_names(head).take(N).values for head in all_heads(ioi)], axis=0)
     for i, (batch, cache) in enumerate(looks):
         io, s = batch.answers[0]
         direction = bridge.W_U[:, io] - bridge.W_U[:, s]
@@ -134,7 +132,7 @@ def test_all_heads_mlps_embeddings_and_biases_sum_to_the_logit_difference(ioi, l
         rest += [cache[mlp_name(layer)][0, -1] for layer in range(4)] + [bridge.b_O[layer] for layer in range(4)]
         stream = cache["blocks.3.hook_resid_post"][0, -1]
         scale = (stream.var(unbiased=False) + bridge.cfg.eps).sqrt()
-        others = math.fsum(float(((part - part.mean()) / scale * bridge.ln_final.weight) @ direction) for part in rest)
+        others = sum(float(((part - part.mean()) / scale * bridge.ln_final.weight) @ direction) for part in rest)
         constant = float(bridge.ln_final.bias @ direction)
         if bridge.b_U is not None:
             constant += float(bridge.b_U[io] - bridge.b_U[s])

@@ -31,7 +31,7 @@ def streams(ioi: IOI) -> list[tuple]:
 
 
 @torch.inference_mode()
-def plain_hits(ioi: IOI, streams, head: Head, sign: str) -> np.ndarray:
+def plain_hits(ioi: IOI, streams, head: Head, sign: Sign) -> np.ndarray:
     """The authors' check_copy_circuit, one word of one prompt at a time: `[prompt, word]`."""
     bridge = ioi.subject.bridge
     hits = np.zeros((N, len(WORDS)))

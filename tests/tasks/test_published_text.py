@@ -1,5 +1,7 @@
 """Published texts: losses and the head detector's scores, against the bridge and TransformerLens's own detector."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -66,8 +68,9 @@ def test_scores_are_those_of_transformer_lens(mini, kind, bos, current):
     """Its detector puts BOS before a text."""
     ours = PublishedText(mini, TEXT).detected(kind, exclude_bos=bos, exclude_current=current).take(1)
     options = {"exclude_bos": bos, "exclude_current_token": current}
+    name: Any = f"{kind.replace(' ', '_')}_head"  # one of its three names
     with torch.inference_mode():
-        theirs = detect_head(mini.bridge, TEXT, f"{kind.replace(' ', '_')}_head", **options)
+        theirs = detect_head(mini.bridge, TEXT, name, **options)
     assert ours.exact and ours.estimate == pytest.approx(theirs.numpy(), abs=1e-5)
     assert np.ptp(ours.estimate) > 0.02
     assert ("BOS" in ours.quantity, "itself" in ours.quantity) == (bos, current)
@@ -94,7 +97,7 @@ def test_a_text_that_the_tokenizer_cannot_carry_is_untested(mini):
 @pytest.mark.parametrize(("text", "tokens"), [(ABSTRACT, 33), (DESCRIPTION, None), (DETECTOR, None)])
 def test_the_texts_are_whole_for_gpt2s_tokenizer(gpt2_folder, text, tokens):
     """The demos print how many tokens the abstract has, with BOS."""
-    from transformers import GPT2TokenizerFast
+    from transformers import GPT2TokenizerFast  # pyright: ignore[reportAttributeAccessIssue]  # made at import, by a name
 
     tokenizer = GPT2TokenizerFast(str(gpt2_folder / "vocab.json"), str(gpt2_folder / "merges.txt"))
     ids = tokenizer(text, add_special_tokens=False).input_ids

@@ -105,11 +105,12 @@ class CausalTracing(Task, ABC):
 
         def measure(batch: Batch) -> np.ndarray:
             states: tuple[State, ...] = ("mlp_out", "attn_out")
-            places = [(batch.at(role), state) for role in ("last subject token", "END") for state in states]
-            edits = [its for where, state in places for its in self._restoring(batch, state, where)]
+            wheres = [batch.at(role) for role in ("last subject token", "END")]
+            edits = [its for where in wheres for state in states for its in self._restoring(batch, state, where)]
             effects, whole = self._traced(batch, corruption, edits)
-            cells = effects.reshape(len(whole), len(places), -1).swapaxes(1, 2)
-            return _packed(cells, np.ones((len(whole), len(places))), whole)
+            columns = len(wheres) * len(states)
+            cells = effects.reshape(len(whole), columns, -1).swapaxes(1, 2)
+            return _packed(cells, np.ones((len(whole), columns)), whole)
 
         return self._trace_grid("effect of restoring outputs", corruption, measure, TRACED_PARTS)
 

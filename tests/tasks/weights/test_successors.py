@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -255,7 +256,8 @@ def test_prompts_count_and_their_corruption_does_not(subject):
 
 
 def test_halves_share_no_prompt(subject):
-    names, things = story_of(subject).population.names, story_of(subject).population.things
+    counting: Any = story_of(subject).population
+    names, things = counting.names, counting.things
     drawn = {half: {str(p) for p in islice(Counting(names, things, half).stream(0), 200)} for half in ("discovery", "verdict")}
     assert not drawn["discovery"] & drawn["verdict"]
     with pytest.raises(ValueError, match="fewer than 8"):
@@ -266,10 +268,11 @@ def test_halves_share_no_prompt(subject):
 def plain_kept(task: CountingTask, heads: set[Head], mlps: set[int]) -> list[float]:
     """The circuit alone, one prompt at a time, by hooks that put means over sentences with random numerals everywhere else."""
     bridge, tokenizer, found = task.subject.bridge, task.subject.tokenizer, []
+    counting: Any = task.population
     means: dict[int, dict[str, torch.Tensor]] = {}
     for prompt in task.prompts(6):
         if prompt.sentence not in means:
-            others = Counting(task.population.names, task.population.things, None, (prompt.sentence,)).stream(task.seed + 1)
+            others = replace(counting, half=None, sentences=(prompt.sentence,)).stream(task.seed + 1)
             texts = [str(other.changed("random numerals")) for other in islice(others, CountingTask.reference_size)]
             ids = torch.tensor(tokenizer(texts, add_special_tokens=False).input_ids)
             cache = bridge.run_with_cache(ids, prepend_bos=False)[1]
@@ -356,6 +359,7 @@ def test_on_gpt2s_own_tokenizer(gpt2_folder, tmp_path):
     assert len(successors._forms("3")) == 2 and successors._forms("eleventh") == [] and len(successors._forms("twelve")) == 1
     assert successors.days().take(1).n == 7
     task = CountingTask.of(subject, seed=0, chunk=24, prepend_bos=False)
-    assert len(task.population.names) > 30 and len(task.population.things) > 30
+    counting: Any = task.population
+    assert len(counting.names) > 30 and len(counting.things) > 30
     assert len({batch.tokens.shape[1] for batch in task.batches(task.prompts(24))}) == 2, "one length for each form's"
     assert isinstance(subject.transformer, Transformer)

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -185,12 +186,13 @@ def test_unknown_circuits_and_architectures_are_refused(noise, tmp_path):
 
 
 def test_discovery_finds_the_head_that_suppresses_and_no_other(tmp_path, mini):
-    survey = SimpleNamespace(ioi=SimpleNamespace(subject=known(tmp_path, writes=-1.0, looks=1.0).subject, seed=0))
+    survey: Any = SimpleNamespace(ioi=SimpleNamespace(subject=known(tmp_path, writes=-1.0, looks=1.0).subject, seed=0))
     chapter = copy_suppression.find(survey, survey.ioi.subject.card)
     assert chapter.families["copy suppression"].heads == (KNOWN,)
     (findings,) = chapter.findings.values()
     assert findings.values["OV_own_token_first"].value == findings.values["QK_own_token_among_ten"].value == 1.0
-    nothing = copy_suppression.find(SimpleNamespace(ioi=SimpleNamespace(subject=mini, seed=0)), mini.card)
+    of_mini: Any = SimpleNamespace(ioi=SimpleNamespace(subject=mini, seed=0))
+    nothing = copy_suppression.find(of_mini, mini.card)
     assert not nothing.families and "no head" in nothing.findings["copy suppression"].left_out["copy suppression"]
 
 
