@@ -29,7 +29,7 @@ def in_this_process(monkeypatch):
     def run(command: list[str]) -> subprocess.CompletedProcess[str]:
         python, dash_m, module, *arguments = command
         assert (python, dash_m) == (sys.executable, "-m")
-        return {"pytest": run_pytest, "discovery": found}[module](*arguments)
+        return {"pytest": run_pytest, "circuit_claims.discovery": found}[module](*arguments)
 
     def found(*arguments: str) -> subprocess.CompletedProcess[str]:
         return in_process(lambda: discover(list(arguments)) or 0)

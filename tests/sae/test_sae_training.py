@@ -234,7 +234,8 @@ def test_a_buffer_smaller_than_a_batch(subject):
 
 
 def test_a_model_of_nan(subject, monkeypatch):
-    monkeypatch.setattr(training, "stream_before", lambda model, tokens, layer: torch.full((*tokens.shape, 32), torch.nan))
+    nan = staticmethod(lambda tokens, layer: torch.full((*tokens.shape, 32), torch.nan))
+    monkeypatch.setattr(type(subject.transformer), "stop_at_layer", nan)
     with pytest.raises(SaeError, match="NaN"):
         train(RECIPE, subject, Noise(), Noise())
 

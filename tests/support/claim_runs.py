@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +49,8 @@ def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
         return in_process(lambda: int(pytest.main([*arguments, "-p", "no:cacheprovider", "--capture=sys"])))
     finally:
         settings.load_profile(profile)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "claims"]:
+            del sys.modules[name]  # a later test's project has a folder of that name
 
 
 def in_process(main: Callable[[], int]) -> subprocess.CompletedProcess[str]:
