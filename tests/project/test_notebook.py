@@ -41,6 +41,18 @@ def test_the_lines_that_the_documentation_shows(model):
     assert brightest in {head for head, position in model.card.nodes() if position == "END"}
     difference = ioi.logit_difference().take(60)
     assert isinstance(difference, cc.Samples) and difference.n == 60 and difference.estimate > 3
+    low, high = difference.mean_interval()
+    assert low < difference.estimate < high
+
+
+def test_a_notebook_shows_a_sweep_as_a_frame_a_figure_and_a_table(model):
+    sweep = cc.IOI(model).head_sweep(at="END").take(60)
+    low, high = sweep.interval()
+    assert low.shape == high.shape == sweep.estimate.shape and (low <= sweep.estimate).all() and (sweep.estimate <= high).all()
+    frame = sweep.to_frame()
+    assert len(frame) == sweep.estimate.size
+    assert sweep.plot().get_axes()
+    assert "<table" in sweep._repr_html_()
 
 
 def test_what_a_notebook_measures_is_what_a_claim_measures(model, mini):
