@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuit_claims.prompts.batch import Batch
@@ -47,7 +47,7 @@ def reference_means(
 
 
 def mean_outputs(
-    model: Any, tokens: Float[Tensor, "prompt pos"], component: Component, at_once: int = AT_ONCE
+    model: Any, tokens: Int[Tensor, "prompt pos"], component: Component, at_once: int = AT_ONCE
 ) -> Float[Tensor, "layer pos *width"]:
     """Every layer's head outputs z, or MLP output, at every position, averaged over prompts."""
     sums: list[Tensor] = []
