@@ -183,7 +183,7 @@ class Batch:
         """How the attention of layers with edits of single heads of a group is computed; call `hooks` before."""
         return {layer: replay.around for layer, replay in self._replays.items()}
 
-    def per_row(self, activation: Float[Tensor, "row_prompt *rest"]) -> Float[Tensor, "row prompt *rest"]:
+    def per_row(self, activation: Float[Tensor, "row_prompt ..."]) -> Float[Tensor, "row prompt ..."]:
         """The batch seen intervention by intervention."""
         return activation.view(self.rows, self.n_prompts, *activation.shape[1:])
 

@@ -127,7 +127,7 @@ def all_heads(model: Weights) -> Iterator[Head]:
     return (Head(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads))
 
 
-def _reading(weight: Float[Tensor, "d_model *width"], gain: Float[Tensor, " d_model"]) -> Float[Tensor, "d_model *width"]:
+def _reading(weight: Float[Tensor, "d_model ..."], gain: Float[Tensor, " d_model"]) -> Float[Tensor, "d_model ..."]:
     """A weight that reads the stream through a layer norm: its gain folded in, and without the part that reads the mean."""
     folded = _wide(gain)[:, None] * _wide(weight)
     return folded - folded.mean(0)
