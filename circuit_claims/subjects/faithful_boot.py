@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from circuit_claims.engine.streams import streams_before
 from circuit_claims.models.checkpoint import refuse_unused, some_of
 from circuit_claims.models.subject_error import SubjectError, first_line
 
@@ -56,7 +57,7 @@ class Reference:
     @torch.no_grad()
     def of(cls, model: "PreTrainedModel", tokens: Int[Tensor, "row pos"]) -> "Reference":
         """Run the model on these tokens."""
-        with _streams(_layers(model)) as streams:
+        with streams_before(_layers(model)) as streams:
             log_probs = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
         return cls(tokens, log_probs, tuple(streams), next(model.parameters()).dtype)
 
@@ -232,6 +233,7 @@ def boot(path: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype, m
     if mode == "processed":
         with _as_sentence(f"TransformerLens cannot process the weights of {name}", "run with --weights raw"):
             bridge.enable_compatibility_mode(disable_warnings=True)
+            bridge.requires_grad_(False)  # processing makes parameters anew
             logits, streams = _run(bridge, tokens)
         if not reference.agrees(logits):
             raise SubjectError(
@@ -279,7 +281,7 @@ def _as_sentence(what: str, todo: str) -> Iterator[None]:
 
 @torch.no_grad()
 def _run(bridge: Any, tokens: Int[Tensor, "row pos"]) -> tuple[Tensor, list[Tensor]]:
-    with _streams(list(getattr(bridge, "blocks", ()))) as streams:
+    with streams_before(list(getattr(bridge, "blocks", ()))) as streams:
         logits = bridge(tokens, prepend_bos=False)
     return logits, streams
 
@@ -289,23 +291,3 @@ def _layers(model: "PreTrainedModel") -> list[nn.Module]:
     n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = (list(part) for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers)
     return next(lists, [])
-
-
-@contextmanager
-def _streams(layers: Sequence[nn.Module]) -> Iterator[list[Float[Tensor, "row pos d_model"]]]:
-    """The stream before each of these layers in the pass that is made in here, and after the last, as copies."""
-    found: list[Tensor] = []
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.append((args[0] if args else kwargs["hidden_states"]).detach().clone())
-
-    def after(module: nn.Module, args: Any, output: Any) -> None:
-        found.append((output if isinstance(output, Tensor) else output[0]).detach().clone())
-
-    handles = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
-    handles += [layer.register_forward_hook(after) for layer in layers[-1:]]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()

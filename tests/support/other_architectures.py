@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.edits import Edit, Site
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.hooked.passes import HOOKS
@@ -90,15 +91,23 @@ class Decoder(NamedTuple):
     name: str
     subject: Subject
     ungrouped: Subject
+    model: ModuleDecoder | HookedDecoder
 
     @property
     def bridge(self):
         return self.subject.bridge
 
-    @property
-    def model(self) -> HookedDecoder:
-        assert isinstance(self.subject.transformer, HookedDecoder)
-        return self.subject.transformer
+    def entry(self, head: int, which: str) -> int:
+        """Where a head's query stands, or its group's key or value."""
+        return head if which == "q" else head // self.model.group
+
+
+def engine_of(subject: Subject, kind: type[ModuleDecoder] | type[HookedDecoder]) -> ModuleDecoder | HookedDecoder:
+    """An engine of this kind around a subject, compared with its bridge as it is on loading."""
+    engine = kind(subject.bridge, subject.settings.max_memory)
+    with torch.inference_mode():
+        engine.check_against(subject.bridge, torch.arange(2, 10)[None], 1e-3)
+    return engine
 
 
 def ungrouped_copy(folder: Path, to: Path) -> Path:
