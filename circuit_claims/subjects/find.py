@@ -8,6 +8,7 @@ from pathlib import Path
 
 from circuit_claims.controls.names import control_folder, is_control
 from circuit_claims.models.folder import EMBEDDED, ModelFolder, inspect_folder
+from circuit_claims.models.gguf import SUFFIX, gguf_in, inspect_gguf
 from circuit_claims.models.hub import ALIASES, cached, download, whole
 from circuit_claims.models.subject_error import SubjectError
 
@@ -32,15 +33,18 @@ def find_folder(name: str) -> ModelFolder:
         return inspect_folder(name, *control_folder(name, find_folder))
     try:
         path = Path(name).expanduser()
-        there = path.is_dir()
+        there, gguf = path.is_dir(), path.is_file() and path.suffix.lower() == SUFFIX
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, an unknown ~user, a NUL
         why = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise SubjectError(f"{name[:80]!r} cannot be a folder ({why}): check the path or the hub id") from error
+    if gguf:
+        return inspect_gguf(path.stem, path, f"GGUF file {path.name}")
     if there:
-        return inspect_folder(path.resolve().name, path, f"folder {path.resolve().name}")
+        return _inspect(path.resolve().name, path, f"folder {path.resolve().name}")
     if path.exists():
         raise SubjectError(
-            f"{name} is a file, and a subject is a folder: name the folder that holds config.json and the weights"
+            f"{name} is a file, and a subject is a folder or a GGUF file: name the folder that holds config.json and the "
+            "weights"
         )
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise SubjectError(f"there is no folder {name}: check the path, or name a hub model as owner/model")
@@ -49,4 +53,11 @@ def find_folder(name: str) -> ModelFolder:
         raise SubjectError(
             f"{name!r} is neither a folder nor a hub id: name mini, planted, gpt2, owner/model, or an existing folder"
         )
-    return inspect_folder(name, cached(name) or whole(download(hub_id), hub_id), f"hub {hub_id}")
+    return _inspect(name, cached(name) or whole(download(hub_id), hub_id), f"hub {hub_id}")
+
+
+def _inspect(name: str, path: Path, source: str) -> ModelFolder:
+    """The model in a folder, in whichever form it lies there."""
+    if file := gguf_in(path):
+        return inspect_gguf(name, file, f"{source}, GGUF file {file.name}")
+    return inspect_folder(name, path, source)
