@@ -39,7 +39,8 @@ def load(
     drop_names: bool = False,
     max_memory: float = 1.0,
 ) -> Subject:
-    """A model with its tokenizer and its card: `mini` (embedded), `gpt2`, any other hub id, a folder, or a control (`planted`).
+    """A model with its tokenizer and its card: `mini` (embedded), `gpt2`, any other hub id, a folder, a GGUF file,
+    or a control (`planted`).
 
     The other arguments are the options of the same names that pytest takes. A model that no card goes with has an empty one,
     which names no heads: find them with `circuit-claims discover`.

@@ -33,7 +33,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         prog="circuit-claims discover", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--subject", required=True, metavar="NAME", help="as for pytest: mini, gpt2, another hub id, or a folder")
+    add("--subject", required=True, metavar="NAME", help="as for pytest: mini, gpt2, another hub id, a folder, or a GGUF file")
     add("--out", default="", metavar="FILE", help="the card to write (<the subject's name>-card.toml in this folder)")
     add("--title", default="", help="of the card (the subject's name)")
     add("--prompts", type=int, default=960, metavar="N", help=f"to measure on (960), at least {FEWEST_PROMPTS}")

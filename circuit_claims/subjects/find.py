@@ -10,6 +10,9 @@ from circuit_claims.controls.names import control_folder, is_control
 from circuit_claims.models.folder import EMBEDDED, ModelFolder, inspect_folder
 from circuit_claims.models.gguf import SUFFIX, gguf_in, inspect_gguf
 from circuit_claims.models.hub import ALIASES, cached, download, whole
+from circuit_claims.models.smollm2 import NAME as SMOLLM2
+from circuit_claims.models.smollm2 import SOURCE as SMOLLM2_SOURCE
+from circuit_claims.models.smollm2 import smollm2_file
 from circuit_claims.models.subject_error import SubjectError
 
 
@@ -25,10 +28,14 @@ def choose(name: str) -> tuple[str, str]:
 def find_folder(name: str) -> ModelFolder:
     """The folder of a subject: embedded, written by code, local, in the hub's local cache, or downloaded into it once.
 
+    That of a GGUF file is made from it once, in the user's cache.
+
     Raises SubjectError where there is none, or where its files are not what they should be.
     """
     if name in EMBEDDED:
         return inspect_folder(name, EMBEDDED[name], "embedded in this project")
+    if name == SMOLLM2:
+        return inspect_gguf(name, smollm2_file(), SMOLLM2_SOURCE)
     if is_control(name):
         return inspect_folder(name, *control_folder(name, find_folder))
     try:
@@ -51,7 +58,8 @@ def find_folder(name: str) -> ModelFolder:
     hub_id = ALIASES.get(name, name)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", hub_id):
         raise SubjectError(
-            f"{name!r} is neither a folder nor a hub id: name mini, planted, gpt2, owner/model, or an existing folder"
+            f"{name!r} is neither a folder nor a hub id: name mini, planted, gpt2, smollm2, owner/model, an existing folder, "
+            "or a GGUF file"
         )
     return _inspect(name, cached(name) or whole(download(hub_id), hub_id), f"hub {hub_id}")
 

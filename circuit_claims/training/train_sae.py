@@ -47,7 +47,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--subject", default="mini", metavar="NAME", help="as for pytest: mini, gpt2, another hub id, or a folder (mini)")
+    add("--subject", default="mini", metavar="NAME", help="as for pytest: mini, gpt2, a hub id, a folder, a GGUF file (mini)")
     add("--weights", default="processed", choices=["raw", "processed"], help="as for pytest (processed)")
     add("--layer", type=int, help="the residual stream before it; the number of layers: after the last (mini: 2)")
     add("--architecture", choices=["standard", "topk", "batchtopk"], help="standard is ReLU with an L1 penalty (topk)")
