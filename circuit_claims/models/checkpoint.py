@@ -37,24 +37,6 @@ class Tensor(NamedTuple):
         return math.prod(self.shape)
 
 
-def refuse_adapter(path: Path) -> None:
-    """Raise SubjectError where the folder holds an adapter, with or without its base.
-
-    transformers applies an adapter that lies beside its base only where peft is installed, so that the same folder would be two
-    models.
-    """
-    there = [name for name in ADAPTER_FILES if (path / name).exists()]
-    if not there:
-        return
-    merge = "merge it with peft, `merge_and_unload().save_pretrained(folder)`, and name that folder"
-    if (path / "config.json").exists() and ((path / SINGLE).exists() or (path / INDEX).exists()):
-        raise SubjectError(
-            f"{path} holds an adapter ({there[0]}) beside base weights, and which of the two models is meant cannot be known: "
-            f"{merge}, or move the adapter's files away to test the base alone"
-        )
-    raise SubjectError(f"{path} holds an adapter ({there[0]}) without the model that it adapts: {merge}")
-
-
 def refuse_quantised(path: Path, config: Mapping[str, Any]) -> None:
     """Raise SubjectError where config.json says that the weights are codes of a quantisation."""
     for part in (config, config.get("text_config")):

@@ -13,7 +13,6 @@ from circuit_claims.models.checkpoint import (
     INDEX,
     SINGLE,
     headers,
-    refuse_adapter,
     refuse_codes,
     refuse_quantised,
     weight_files,
@@ -71,7 +70,6 @@ def inspect_folder(name: str, path: Path, source: str) -> ModelFolder:
 
     Raises SubjectError where its files are not what they should be.
     """
-    refuse_adapter(path)
     config_path = path / "config.json"
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))

@@ -5,7 +5,6 @@ checksum of the file is the one that rows bear.
 """
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,16 +14,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import psutil
 import torch
 from torch import Tensor
 
 from circuit_claims.models.checkpoint import some_of
-from circuit_claims.models.disk_cache import cache, fingerprint, kept
+from circuit_claims.models.disk_cache import fingerprint, kept
 from circuit_claims.models.folder import ModelFolder, inspect_folder, sha256_of
 from circuit_claims.models.gguf_header import Header, read_header, refuse_unused
 from circuit_claims.models.gguf_tokenizer import save_tokenizer
 from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
+from circuit_claims.models.room import refuse_without_room
 from circuit_claims.models.rope_in_gguf import ROPE_TENSORS, rope_scaling
 from circuit_claims.models.subject_error import SubjectError, first_line
 
@@ -81,7 +80,7 @@ def _write(file: Path, folder: Path) -> None:
     Raises SubjectError as `inspect_gguf`, OSError where the disk is full.
     """
     header = read_header(file)
-    _room(header)
+    refuse_without_room(file, header.n_parameters)
     with nothing_installed_or_downloaded(file.name), _quietly():
         config, state = _loaded(header)
         tokenizer = save_tokenizer(header, folder)
@@ -170,23 +169,6 @@ def _save(config: Any, state: dict[str, Tensor], folder: Path, *, plain: bool) -
 
 def _exact(weight: Tensor, dtype: torch.dtype) -> bool:
     return torch.equal(weight.to(dtype).to(weight.dtype), weight)
-
-
-def _room(header: Header) -> None:
-    """Raise SubjectError where there is too little memory or disk for the weights in float32."""
-    # Once as transformers collects them, and once in the model.
-    needed, free = 2 * 4 * header.n_parameters + 5e8, psutil.virtual_memory().available
-    if needed > free:
-        raise SubjectError(
-            f"reading {header.file} needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: free some, "
-            "or name a smaller model"
-        )
-    needed, free = 4 * header.n_parameters, shutil.disk_usage(cache()).free
-    if needed > free:
-        raise SubjectError(
-            f"the weights of {header.file} take {needed / 1e9:.1f} GB in {cache()} and {free / 1e9:.1f} GB are free: make room "
-            "there, or set XDG_CACHE_HOME to another folder"
-        )
 
 
 @contextmanager

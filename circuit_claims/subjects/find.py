@@ -14,6 +14,7 @@ from circuit_claims.models.smollm2 import NAME as SMOLLM2
 from circuit_claims.models.smollm2 import SOURCE as SMOLLM2_SOURCE
 from circuit_claims.models.smollm2 import smollm2_file
 from circuit_claims.models.subject_error import SubjectError
+from circuit_claims.subjects.adapter import has_adapter, inspect_adapter
 
 
 def choose(name: str) -> tuple[str, str]:
@@ -66,6 +67,8 @@ def find_folder(name: str) -> ModelFolder:
 
 def _inspect(name: str, path: Path, source: str) -> ModelFolder:
     """The model in a folder, in whichever form it lies there."""
+    if has_adapter(path):
+        return inspect_adapter(name, path, source, find_folder)
     if file := gguf_in(path):
         return inspect_gguf(name, file, f"{source}, GGUF file {file.name}")
     return inspect_folder(name, path, source)
