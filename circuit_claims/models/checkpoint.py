@@ -6,6 +6,7 @@ Only names, shapes and dtypes are read, from the headers of safetensors files: n
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from circuit_claims.models.subject_error import SubjectError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 #: Dtypes of weights that are numbers as they are; any other holds codes that need a scale or a table.
 PLAIN_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
@@ -35,6 +37,25 @@ class Tensor(NamedTuple):
     def size(self) -> int:
         """The number of its entries."""
         return math.prod(self.shape)
+
+
+def refuse_remote_code(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise SubjectError where config.json wants the model to be made by code that comes with its weights.
+
+    Where transformers has a class of that name, that one is taken.
+    """
+    wanted = config.get("auto_map")
+    if not isinstance(wanted, Mapping):
+        return
+    import transformers
+
+    for kind in ("AutoModelForCausalLM", "AutoConfig"):
+        place = wanted.get(kind)
+        if isinstance(place, str) and not hasattr(transformers, place.rpartition(".")[2]):
+            raise SubjectError(
+                f"config.json in {path} asks for code that comes with the weights (auto_map: {place}), and no such code is "
+                "run: name a model of an architecture that transformers has"
+            )
 
 
 def refuse_quantised(path: Path, config: Mapping[str, Any]) -> None:
@@ -69,7 +90,7 @@ def weight_files(path: Path, config: Mapping[str, Any]) -> tuple[Path, ...]:
     if not isinstance(chosen, str) or Path(chosen).name != chosen:
         raise SubjectError(f"config.json in {path} names weights outside its folder ({chosen!r}): name a file in it")
     if not (path / chosen).exists():
-        raise SubjectError(f"{path} {_instead(path)}: save them as safetensors with `model.save_pretrained(folder)`")
+        raise SubjectError(f"{path} {_instead(path)}: save them as safetensors with {_how_to_save(path)}")
     if not chosen.endswith(".index.json"):
         return (path / chosen,)
     try:
@@ -93,6 +114,14 @@ def _instead(path: Path) -> str:
         return f"has neither {SINGLE} nor {INDEX}, and transformers reads no other file ({others[0]})"
     pickled = any(path.glob("*.bin")) or any(path.glob("*.pt"))
     return "has its weights only as pickles, which can run code" if pickled else "has no weights"
+
+
+def _how_to_save(path: Path) -> str:
+    if not (path / PICKLE).exists() and not (path / f"{PICKLE}.index.json").exists():
+        return "`model.save_pretrained(folder)`"
+    # transformers reads a pickle as tensors alone (torch.load's weights_only), and writes the others beside it.
+    code = f"from transformers import AutoModelForCausalLM as M; f = {str(path)!r}; M.from_pretrained(f).save_pretrained(f)"
+    return f"`python -c {shlex.quote(code)}`, where you trust them"
 
 
 def headers(files: Iterable[Path]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from circuit_claims.models.checkpoint import (
     headers,
     refuse_codes,
     refuse_quantised,
+    refuse_remote_code,
     weight_files,
 )
 from circuit_claims.models.subject_error import SubjectError
@@ -79,6 +80,7 @@ def inspect_folder(name: str, path: Path, source: str) -> ModelFolder:
         raise SubjectError(f"{config_path} cannot be read as JSON ({error}): restore the file") from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise SubjectError(f"{config_path} names no model_type: restore the file that `model.save_pretrained(...)` wrote")
+    refuse_remote_code(path, config)
     refuse_quantised(path, config)
     # Attention weights by themselves may have any name; who loads a model asks `weight_files` again (`prepare`).
     others = tuple(sorted(path.glob("*.safetensors")))

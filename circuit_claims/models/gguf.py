@@ -114,7 +114,12 @@ def _loaded(header: Header) -> tuple[Any, dict[str, Tensor]]:
         config.rope_parameters = {**(config.rope_parameters or {}), **scaling}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            header.file.parent, **place, config=config, dtype=torch.float32, output_loading_info=True
+            header.file.parent,
+            **place,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
         )
     except Exception as error:  # as above
         raise SubjectError(
