@@ -24,7 +24,7 @@ from circuit_claims.models.gguf_header import Header, read_header, refuse_unused
 from circuit_claims.models.gguf_tokenizer import save_tokenizer
 from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
 from circuit_claims.models.room import refuse_without_room
-from circuit_claims.models.rope_in_gguf import ROPE_TENSORS, rope_scaling
+from circuit_claims.models.rope_in_gguf import ROPE_TENSORS, scale_positions
 from circuit_claims.models.subject_error import SubjectError, first_line
 
 SUFFIX = ".gguf"
@@ -32,6 +32,14 @@ SUFFIX = ".gguf"
 WRITTEN_AS = "1"
 #: What the folder says of the file that it was made from.
 ORIGIN = "made_from_gguf.json"
+#: Fields of a GGUF and of a configuration that transformers reads of some architectures alone.
+FIELDS = {
+    "context_length": "max_position_embeddings",
+    "attention.key_length": "head_dim",
+    "attention.sliding_window": "sliding_window",
+    "expert_feed_forward_length": "moe_intermediate_size",
+}
+SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding"}
 #: Forms that hold a weight as one number each.
 PLAIN_FORMS = frozenset({"F32", "F16", "BF16"})
 
@@ -83,10 +91,7 @@ def _write(file: Path, folder: Path) -> None:
     refuse_without_room(file, header.n_parameters)
     with nothing_installed_or_downloaded(file.name), _quietly():
         config, state = _loaded(header)
-        tokenizer = save_tokenizer(header, folder)
-        for role in ("bos", "eos", "pad"):
-            # transformers takes them from the class where the file's architecture has no place for them.
-            setattr(config, f"{role}_token_id", getattr(tokenizer, f"{role}_token_id"))
+        save_tokenizer(header, folder)
         _save(config, state, folder, plain={tensor.tensor_type.name for tensor in header.tensors} <= PLAIN_FORMS)
     (folder / ORIGIN).write_text(json.dumps({"file": file.name, "kept_as": header.kept_as}) + "\n", encoding="utf-8")
 
@@ -110,8 +115,8 @@ def _loaded(header: Header) -> tuple[Any, dict[str, Tensor]]:
             f"{header.file} holds no causal language model, but one of the architecture {header.architecture!r}: name a "
             "decoder, such as Llama's or GPT-2's"
         )
-    if scaling := rope_scaling(header, config):
-        config.rope_parameters = {**(config.rope_parameters or {}), **scaling}
+    _as_the_file_says(config, header)
+    scale_positions(config, header)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             header.file.parent,
@@ -137,6 +142,16 @@ def _loaded(header: Header) -> tuple[Any, dict[str, Tensor]]:
     return model.config, model.state_dict()
 
 
+def _as_the_file_says(config: Any, header: Header) -> None:
+    """Take over what transformers does not read of some architectures, and fills in with what is usual there."""
+    for key, name in FIELDS.items():
+        value = header.get(f"{header.architecture}.{key}")
+        if isinstance(value, int) and hasattr(config, name):
+            setattr(config, name, value)
+    for role, key in SPECIAL.items():
+        setattr(config, f"{role}_token_id", header.get(f"tokenizer.ggml.{key}_token_id"))
+
+
 def _used(header: Header, model: Any, report: Any) -> list[str]:
     """The tensors of the file that a loaded model took something from."""
     from transformers.integrations.gguf.utils import is_gguf_arch_supported
@@ -148,7 +163,7 @@ def _used(header: Header, model: Any, report: Any) -> list[str]:
     # For other architectures the loader passes over what it has no name for, and reports nothing.
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(config=model.config.to_dict())
     known = get_gguf_hf_weights_map(model, processor)
-    # Heads are not passed over in any case, and what scales rotary positions has been read by `rope_scaling`.
+    # Heads are not passed over in any case, and what scales rotary positions has been read by `scale_positions`.
     known = {*known, "output.weight", *ROPE_TENSORS}
     return [name for name in names if name in known or name.removesuffix(".weight") in known]  # without: experts
 

@@ -15,19 +15,28 @@ LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_positio
 UNKNOWN = "name the folder that the file was converted from"
 
 
-def rope_scaling(header: Header, config: Any) -> dict[str, Any]:
-    """What to add to a configuration's `rope_parameters`; nothing where the file scales no positions.
+def scale_positions(config: Any, header: Header) -> None:
+    """Take over into a configuration how the file scales rotary positions.
 
     Raises SubjectError where it scales them in a way that is not read here.
     """
+    if scaling := _scaling(header, config):
+        parameters = config.rope_parameters
+        # Where layers differ, those of a sliding window are not scaled.
+        if "full_attention" in parameters:
+            scaling = {"full_attention": {**parameters["full_attention"], **scaling}}
+        config.rope_parameters = {**parameters, **scaling}
+
+
+def _scaling(header: Header, config: Any) -> dict[str, Any]:
     prefix = f"{header.architecture}.rope.scaling"
     kind, factor = header.get(f"{prefix}.type", "none"), header.get(f"{prefix}.factor", 1.0)
     divisors = next((tensor for tensor in header.tensors if tensor.name == DIVISORS), None)
-    if divisors is not None:
+    if divisors is not None and "rope_theta" in config.rope_parameters:
         return _llama3(header, config, np.asarray(divisors.data, dtype=np.float64))
-    if kind == "none" or factor == 1.0:
+    if (kind == "none" or factor == 1.0) and divisors is None:
         return {}
-    if kind == "linear":
+    if kind == "linear" and divisors is None:
         return {"rope_type": "linear", "factor": float(factor)}
     raise SubjectError(
         f"{header.file} scales its rotary positions by {kind!r}, which transformers does not read of GGUF: {UNKNOWN}"

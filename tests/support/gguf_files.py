@@ -101,7 +101,7 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     if tokens:
-        _add_tokenizer(writer, pre)
+        add_tokenizer(writer, pre)
     for name, weight in model.state_dict().items():
         if gguf_name(name) == leave_out or (name == "lm_head.weight" and config.tie_word_embeddings):
             continue
@@ -118,7 +118,7 @@ def write_gguf(
     return path
 
 
-def _add_tokenizer(writer: GGUFWriter, pre: str | None) -> None:
+def add_tokenizer(writer: GGUFWriter, pre: str | None) -> None:
     import json
 
     said = json.loads(backend().to_str())["model"]
