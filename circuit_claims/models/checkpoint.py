@@ -39,6 +39,11 @@ class Tensor(NamedTuple):
         return math.prod(self.shape)
 
 
+def has_adapter(path: Path) -> bool:
+    """Whether files of an adapter lie in a folder."""
+    return any((path / name).exists() for name in ADAPTER_FILES)
+
+
 def refuse_remote_code(path: Path, config: Mapping[str, Any]) -> None:
     """Raise SubjectError where config.json wants the model to be made by code that comes with its weights.
 

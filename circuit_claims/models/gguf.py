@@ -11,11 +11,8 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
-
-import torch
-from torch import Tensor
 
 from circuit_claims.models.checkpoint import some_of
 from circuit_claims.models.disk_cache import fingerprint, kept
@@ -26,6 +23,9 @@ from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
 from circuit_claims.models.room import refuse_without_room
 from circuit_claims.models.rope_in_gguf import ROPE_TENSORS, scale_positions
 from circuit_claims.models.subject_error import SubjectError, first_line
+
+if TYPE_CHECKING:  # slow to import
+    import torch
 
 SUFFIX = ".gguf"
 #: Counted up where this module comes to write other folders.
@@ -96,8 +96,9 @@ def _write(file: Path, folder: Path) -> None:
     (folder / ORIGIN).write_text(json.dumps({"file": file.name, "kept_as": header.kept_as}) + "\n", encoding="utf-8")
 
 
-def _loaded(header: Header) -> tuple[Any, dict[str, Tensor]]:
+def _loaded(header: Header) -> tuple[Any, dict[str, "torch.Tensor"]]:
     """The configuration, and the weights in float32 by their names in transformers."""
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -168,11 +169,12 @@ def _used(header: Header, model: Any, report: Any) -> list[str]:
     return [name for name in names if name in known or name.removesuffix(".weight") in known]  # without: experts
 
 
-def _save(config: Any, state: dict[str, Tensor], folder: Path, *, plain: bool) -> None:
+def _save(config: Any, state: "dict[str, torch.Tensor]", folder: Path, *, plain: bool) -> None:
     """config.json and model.safetensors, in the smallest dtype that holds every weight exactly.
 
     plain: whether the file keeps numbers; what comes of codes is exact in float32 alone.
     """
+    import torch
     from transformers import AutoModelForCausalLM
 
     halves = (torch.bfloat16, torch.float16) if plain else ()
@@ -187,7 +189,9 @@ def _save(config: Any, state: dict[str, Tensor], folder: Path, *, plain: bool) -
     model.save_pretrained(folder)
 
 
-def _exact(weight: Tensor, dtype: torch.dtype) -> bool:
+def _exact(weight: "torch.Tensor", dtype: "torch.dtype") -> bool:
+    import torch
+
     return torch.equal(weight.to(dtype).to(weight.dtype), weight)
 
 

@@ -43,11 +43,6 @@ OF_THE_TOKENIZER = (
 _looking: set[Path] = set()
 
 
-def has_adapter(path: Path) -> bool:
-    """Whether files of an adapter lie in a folder."""
-    return any((path / name).exists() for name in ADAPTER_FILES)
-
-
 def inspect_adapter(name: str, path: Path, source: str, find_folder: Callable[[str], ModelFolder]) -> ModelFolder:
     """The folder of the adapted model, made where the cache does not hold it, its files looked at.
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from circuit_claims.controls.names import control_folder, is_control
+from circuit_claims.models.checkpoint import has_adapter
 from circuit_claims.models.folder import EMBEDDED, ModelFolder, inspect_folder
 from circuit_claims.models.gguf import SUFFIX, gguf_in, inspect_gguf
 from circuit_claims.models.hub import ALIASES, cached, download, whole
@@ -14,7 +15,6 @@ from circuit_claims.models.smollm2 import NAME as SMOLLM2
 from circuit_claims.models.smollm2 import SOURCE as SMOLLM2_SOURCE
 from circuit_claims.models.smollm2 import smollm2_file
 from circuit_claims.models.subject_error import SubjectError
-from circuit_claims.subjects.adapter import has_adapter, inspect_adapter
 
 
 def choose(name: str) -> tuple[str, str]:
@@ -68,6 +68,8 @@ def find_folder(name: str) -> ModelFolder:
 def _inspect(name: str, path: Path, source: str) -> ModelFolder:
     """The model in a folder, in whichever form it lies there."""
     if has_adapter(path):
+        from circuit_claims.subjects.adapter import inspect_adapter
+
         return inspect_adapter(name, path, source, find_folder)
     if file := gguf_in(path):
         return inspect_gguf(name, file, f"{source}, GGUF file {file.name}")

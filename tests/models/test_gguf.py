@@ -360,5 +360,11 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path, model, monkeypatc
     assert "cannot be read (Permission denied)" in refused(file)
 
 
+def test_to_know_where_subjects_lie_nothing_slow_is_imported():
+    code = "import sys, circuit_claims.subjects.find; print({'torch', 'transformers', 'gguf', 'peft'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "set()\n", done.stderr
+
+
 def test_every_name_of_the_written_model_is_known():
     assert len({gguf_name(name) for name in tiny_llama().state_dict()}) == len(tiny_llama().state_dict())
