@@ -7,7 +7,7 @@ from pathlib import Path
 
 from circuit_claims.cards.card import Card, card_for_model, find_card
 from circuit_claims.controls.names import modelled_on
-from circuit_claims.models.hub import ALIASES
+from circuit_claims.models.hub_name import ALIASES, without_revision
 
 
 def no_card_goes_with(subject: str) -> str:
@@ -30,9 +30,13 @@ def card_for(subject: str, card: str | None) -> Card | None:
     if card:
         return find_card(card)
     subject = modelled_on(subject)
-    exact = card_for_model(ALIASES.get(subject, subject)) or card_for_model(subject)
-    if exact is not None:
-        return exact
+    # A card may be of one revision; else that of the model goes with every one of them.
+    alone = without_revision(subject)
+    for name in dict.fromkeys([subject, ALIASES.get(alone, alone), alone]):
+        exact = card_for_model(name)
+        if exact is not None:
+            return exact
+    subject = alone
     parts = re.split(r"[-_. ]", Path(os.path.expanduser(subject)).resolve().name)
     for width in range(len(parts), 0, -1):
         for first in range(len(parts) - width + 1):

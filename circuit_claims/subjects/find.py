@@ -3,14 +3,14 @@
 Every way in which a name can be wrong ends here, in one sentence, before a claim runs: `SubjectError`.
 """
 
-import re
 from pathlib import Path
 
 from circuit_claims.controls.names import control_folder, is_control
 from circuit_claims.models.checkpoint import has_adapter
 from circuit_claims.models.folder import EMBEDDED, ModelFolder, inspect_folder
 from circuit_claims.models.gguf import SUFFIX, gguf_in, inspect_gguf
-from circuit_claims.models.hub import ALIASES, cached, download, whole
+from circuit_claims.models.hub import cached, described, download, gguf_file
+from circuit_claims.models.hub_name import read_hub_name, without_revision
 from circuit_claims.models.smollm2 import NAME as SMOLLM2
 from circuit_claims.models.smollm2 import SOURCE as SMOLLM2_SOURCE
 from circuit_claims.models.smollm2 import smollm2_file
@@ -54,15 +54,13 @@ def find_folder(name: str) -> ModelFolder:
             f"{name} is a file, and a subject is a folder or a GGUF file: name the folder that holds config.json and the "
             "weights"
         )
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if name.startswith((".", "/", "~")) or without_revision(name).count("/") > 1:
         raise SubjectError(f"there is no folder {name}: check the path, or name a hub model as owner/model")
-    hub_id = ALIASES.get(name, name)
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", hub_id):
-        raise SubjectError(
-            f"{name!r} is neither a folder nor a hub id: name mini, planted, gpt2, smollm2, owner/model, an existing folder, "
-            "or a GGUF file"
-        )
-    return _inspect(name, cached(name) or whole(download(hub_id), hub_id), f"hub {hub_id}")
+    if read_hub_name(name).file:
+        file = gguf_file(name)
+        return inspect_gguf(name, file, described(name, file))
+    folder = cached(name) or download(name)
+    return inspect_folder(name, folder, described(name, folder))
 
 
 def _inspect(name: str, path: Path, source: str) -> ModelFolder:
