@@ -21,6 +21,8 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt
 #: What says what a model is: the first is in every model's repository, the second in every adapter's.
 CONFIGS = ("config.json", "adapter_config.json")
 SMALL_FILES = (".json", ".txt", ".model")
+#: Bytes of a file that come in seconds.
+QUICK = 10_000_000
 WEIGHTS, PICKLES, GGUF = ".safetensors", (".bin", ".pt", ".pth"), ".gguf"
 
 
@@ -106,22 +108,25 @@ def download(name: str) -> Path:
 
     Raises SubjectError where it cannot be had.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download, snapshot_download
 
     named = read_hub_name(name)
     sizes = _ask(named)
     _refuse_what_is_no_model(named, sizes)
-    _say(named, _small(sizes) | _likely_weights(sizes), sizes)
-    options: dict[str, Any] = {"ignore_patterns": ["*/*"], "tqdm_class": _bar()}
+    small = _small(sizes)
+    options: dict[str, Any] = {"revision": named.revision or MAIN, "ignore_patterns": ["*/*"], "tqdm_class": _no_bar()}
+    # Ctrl-C waits for what `snapshot_download` has begun, which for weights may take an hour: these come in this thread, each
+    # with its own bar.
+    quick = [glob.escape(file) for file in small if sizes[file] < QUICK]
     with downloaded(named):
-        small = [f"*{ending}" for ending in SMALL_FILES]
-        folder = Path(snapshot_download(named.hub_id, revision=named.revision or MAIN, allow_patterns=small, **options))
+        folder = Path(snapshot_download(named.hub_id, allow_patterns=quick, **options))
         weights = weights_to_load(folder, sizes)
         _refuse_named_in_vain(named, weights - set(sizes))
-        if any(not (folder / file).exists() for file in weights):
-            patterns = [glob.escape(file) for file in sorted(weights)]
-            # By the commit, so that both are of one.
-            snapshot_download(named.hub_id, revision=folder.name, allow_patterns=patterns, **options)
+        missing = sorted(file for file in small | weights if not (folder / file).exists())
+        if missing:
+            _say(named, missing, sizes)
+        for file in missing:
+            hf_hub_download(named.hub_id, file, revision=folder.name)  # the commit: all files are of one
     return folder
 
 
@@ -140,9 +145,9 @@ def gguf_file(name: str) -> Path:
     sizes = _ask(named)
     if named.file not in sizes:
         raise SubjectError(f"{named} has no {named.file} on the hub: {_files_to_name(named, sizes)}")
-    _say(named, {named.file}, sizes)
+    _say(named, [named.file], sizes)
     with downloaded(named):
-        return Path(hf_hub_download(named.hub_id, named.file, revision=named.revision or MAIN, tqdm_class=_bar()))
+        return Path(hf_hub_download(named.hub_id, named.file, revision=named.revision or MAIN))
 
 
 def described(name: str, found: Path) -> str:
@@ -208,26 +213,20 @@ def _files_to_name(named: HubName, files: Iterable[str]) -> str:
     return f"name one as {start}:FILE, of {', '.join(there[:12])}" + (f" and {len(there) - 12} more" if there[12:] else "")
 
 
-def _likely_weights(files: Iterable[str]) -> set[str]:
-    """The weights that will be loaded, as far as names tell: the index is not there yet."""
-    every = {file for file in files if "/" not in file and file.endswith(WEIGHTS)}
-    return {SINGLE} if SINGLE in every else {file for file in every if "-of-" in file} or every
-
-
 def _say(named: HubName, files: Collection[str], sizes: Mapping[str, int]) -> None:
     """Say what begins, since it may take long: where there is no terminal, there is no bar either."""
     total = sum(sizes.get(file, 0) for file in files)
     size = f"{total / 1e9:.1f} GB" if total >= 1e8 else f"{total / 1e6:.1f} MB"
-    print(f"downloading {named}{f' ({next(iter(files))})' if named.file else ''} from the hub once: {size}", file=sys.stderr)
+    what = f"{named} ({named.file})" if named.file else named
+    print(f"downloading {what} from the hub once: {size}", file=sys.stderr)
 
 
-def _bar() -> Any:
-    """The hub's progress bar, on a terminal alone: one of its bars is written into logs as well."""
+def _no_bar() -> Any:
+    """The hub's progress bar, never drawn: of those of a snapshot, one would be written into logs as well."""
     from huggingface_hub.utils import tqdm
 
-    class OnTerminals(tqdm):
+    class NotDrawn(tqdm):
         def __init__(self, *arguments: Any, **options: Any) -> None:
-            options.setdefault("disable", None)
-            super().__init__(*arguments, **options)
+            super().__init__(*arguments, **options | {"disable": True})
 
-    return OnTerminals
+    return NotDrawn

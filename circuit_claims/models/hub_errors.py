@@ -63,7 +63,7 @@ def downloaded(named: HubName) -> Iterator[None]:
             ) from error
         raise SubjectError(
             f"the download of {named} was cut off ({type(error).__name__}: {first_line(error)}): run again, "
-            "and what has come is not fetched again"
+            "and the files that are whole are not fetched again"
         ) from error
 
 

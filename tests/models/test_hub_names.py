@@ -1,15 +1,16 @@
 """What may follow a hub model's name: a revision, a GGUF file; and what a name means that could be a folder's, too."""
 
 import shutil
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from gguf import GGMLQuantizationType as Form
 
 from circuit_claims.models.subject_error import SubjectError
+from circuit_claims.subjects import find
 from circuit_claims.subjects.card_choice import card_for
 from circuit_claims.subjects.find import find_folder
+from tests.support.gguf_files import tiny_llama, write_gguf
 from tests.support.hub_caches import put_in_cache
 from tests.support.tiny_models import save_tiny_gpt2
 
@@ -121,12 +122,23 @@ def test_a_folder_whose_name_has_an_at_sign_goes_by_the_whole_of_it(tmp_path, mo
 # GGUF files.
 
 
+def test_a_model_in_a_gguf_file_of_the_hub_is_the_one_in_the_file(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = write_gguf(tmp_path / "tiny.Q8_0.gguf", tiny_llama(), Form.Q8_0)
+    (commit,) = hub.add("owner/tiny-gguf", {file.name: file.read_bytes(), "README.md": b"hello"})
+    found, there = find_folder(f"owner/tiny-gguf:{file.name}"), find_folder(str(file))
+    assert (found.sha256(), found.config) == (there.sha256(), there.config)
+    assert found.name == f"owner/tiny-gguf:{file.name}"
+    assert found.source == f"hub owner/tiny-gguf, file {file.name}, commit {commit}, Q8_0"
+    hub.stop()
+    assert find_folder(f"owner/tiny-gguf:{file.name}") == found
+
+
 @pytest.fixture
 def inspected(monkeypatch) -> list[tuple[str, Path, str]]:
     """What the reader of GGUF files is asked to look at, which is no real one here."""
     seen = []
-    module = SimpleNamespace(inspect_gguf=lambda *asked: seen.append(asked))
-    monkeypatch.setitem(sys.modules, "circuit_claims.models.gguf", module)
+    monkeypatch.setattr(find, "inspect_gguf", lambda *asked: seen.append(asked))
     return seen
 
 

@@ -271,7 +271,8 @@ class _Storage(_Handler):
         for repository in self.server.hub.repositories.values():
             for files in repository.commits.values():
                 if file in files and _etag(files[file]) == etag:
-                    return self.send_file(file, files[file], ETag=f'"{etag}"')
+                    named = f'inline; filename="{file.rpartition("/")[2]}";'
+                    return self.send_file(file, files[file], ETag=f'"{etag}"', Content_Disposition=named)
         self.reply(404)
 
 
