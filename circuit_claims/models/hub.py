@@ -185,7 +185,7 @@ def _refuse_what_is_no_model(named: HubName, files: Collection[str]) -> None:
     pickled = any(file.endswith(PICKLES) for file in there)
     if there & set(CONFIGS) and any(file.endswith(WEIGHTS) for file in there):
         return
-    if any(file.endswith(GGUF) for file in files):
+    if any(file.lower().endswith(GGUF) for file in files):
         raise SubjectError(f"{named} has its weights only as GGUF files on the hub: {_files_to_name(named, files)}")
     if not there & set(CONFIGS):
         raise SubjectError(f"{named} has no config.json on the hub, so it is no model that transformers reads: name another")
@@ -206,7 +206,7 @@ def _refuse_named_in_vain(named: HubName, files: Collection[str]) -> None:
 
 
 def _files_to_name(named: HubName, files: Iterable[str]) -> str:
-    there = sorted(file for file in files if file.endswith(GGUF))
+    there = sorted(file for file in files if file.lower().endswith(GGUF))
     if not there:
         return "it has no GGUF files, so name the repository alone"
     start = f"{named.model}@{named.revision}" if named.revision else named.model

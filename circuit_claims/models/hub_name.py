@@ -75,7 +75,7 @@ def read_hub_name(name: str) -> HubName:
         ) from error
     if at and not (re.fullmatch(r"\w[\w.+/-]*", revision) and _stays_inside(revision)):
         raise SubjectError(f"{revision!r} in {name!r} is no revision: name a branch, a tag or a commit, as owner/model@main")
-    if colon and not (file.endswith(".gguf") and _stays_inside(file)):
+    if colon and not (file.lower().endswith(".gguf") and _stays_inside(file)):
         raise SubjectError(f"{file!r} in {name!r} is no GGUF file of that repository: name one as owner/model:FILE.gguf")
     return named
 
