@@ -60,7 +60,7 @@ def find_folder(name: str) -> ModelFolder:
         file = gguf_file(name)
         return inspect_gguf(name, file, described(name, file))
     folder = cached(name) or download(name)
-    return inspect_folder(name, folder, described(name, folder))
+    return _inspect(name, folder, described(name, folder))
 
 
 def _inspect(name: str, path: Path, source: str) -> ModelFolder:

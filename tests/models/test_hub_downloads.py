@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import constants
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save
 
 from circuit_claims.models.subject_error import SubjectError
+from circuit_claims.subjects.faithful_boot import load_model
 from circuit_claims.subjects.find import find_folder
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from tests.support.hub_server import LARGE, Cut, Hub
@@ -91,6 +93,24 @@ def test_a_model_is_loaded_from_the_cache_though_the_hub_is_gone(hub, model, tmp
     first = Subject(prepared)
     assert first.facts()["subject"] == "owner/tiny"
     assert Subject(prepare(settings)).weights_sha256 == first.weights_sha256
+
+
+def test_an_adapter_comes_with_the_revision_of_the_base_that_it_names(hub, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "made"))
+    base, other = (save_tiny_gpt2(tmp_path / name, **SHAPE, seed=seed) for seed, name in enumerate(("base", "other")))
+    adapted = get_peft_model(load_model(base, torch.float32), LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
+    adapted.save_pretrained(str(tmp_path / "adapter"))
+    said = tmp_path / "adapter" / "adapter_config.json"
+    said.write_text(json.dumps(json.loads(said.read_text()) | {"base_model_name_or_path": "owner/base", "revision": "v1"}))
+    hub.add("owner/adapter", files_of(tmp_path / "adapter") | {"optimizer.pt": b"a pickle"})
+    commits = hub.add("owner/base", files_of(other), files_of(base), refs={"v1": 1})
+    found = find_folder("owner/adapter")
+    assert (
+        found.name == "owner/adapter" and f"merged into owner/base@v1 (hub owner/base@v1, commit {commits[1]})" in found.source
+    )
+    assert {"adapter_model.safetensors", "model.safetensors"} <= there(cache) and "optimizer.pt" not in there(cache)
+    hub.stop()
+    assert find_folder("owner/adapter") == found
 
 
 # The network.

@@ -20,7 +20,7 @@ from circuit_claims.subjects import adapter as adapter_module
 from circuit_claims.subjects.faithful_boot import load_model
 from circuit_claims.subjects.find import find_folder
 from circuit_claims.subjects.subject import Settings, Subject, prepare
-from tests.support.hub_caches import put_in_cache
+from tests.support.hub_caches import COMMIT, put_in_cache
 from tests.support.tiny_configurations import random_model, save_with_tokenizer, tiny_config
 from tests.support.tiny_models import TOKENIZER_FILES, save_tiny_card
 
@@ -176,7 +176,7 @@ def test_a_base_is_found_in_the_hubs_cache(bases, tmp_path, network, monkeypatch
     put_in_cache(tmp_path / "hub", "owner/base", bases["Llama"])
     folder = adapt(bases["Llama"], tmp_path / "adapter", KINDS["LoRA"][1], named="owner/base")
     assert torch.allclose(ours(folder), of_peft(bases["Llama"], folder), atol=5e-5)
-    assert "merged into owner/base (hub owner/base)" in find_folder(str(folder)).source and not network
+    assert f"merged into owner/base (hub owner/base, commit {COMMIT})" in find_folder(str(folder)).source and not network
 
 
 def test_an_adapter_of_an_adapter_is_applied_to_both(bases, lora, tmp_path):
