@@ -8,7 +8,6 @@ from pathlib import Path
 from circuit_claims.controls.names import control_folder, is_control
 from circuit_claims.models.checkpoint import has_adapter
 from circuit_claims.models.folder import EMBEDDED, ModelFolder, inspect_folder
-from circuit_claims.models.gguf import SUFFIX, gguf_in, inspect_gguf
 from circuit_claims.models.hub import cached, described, download, gguf_file
 from circuit_claims.models.hub_name import read_hub_name, without_revision
 from circuit_claims.models.smollm2 import NAME as SMOLLM2
@@ -33,6 +32,9 @@ def find_folder(name: str) -> ModelFolder:
 
     Raises SubjectError where there is none, or where its files are not what they should be.
     """
+    # Imported here, as below: it imports torch, which takes seconds, and collecting claims asks for `choose` alone.
+    from circuit_claims.models.gguf import SUFFIX, inspect_gguf
+
     if name in EMBEDDED:
         return inspect_folder(name, EMBEDDED[name], "embedded in this project")
     if name == SMOLLM2:
@@ -65,6 +67,9 @@ def find_folder(name: str) -> ModelFolder:
 
 def _inspect(name: str, path: Path, source: str) -> ModelFolder:
     """The model in a folder, in whichever form it lies there."""
+    from circuit_claims.models.gguf import gguf_in, inspect_gguf
+    from circuit_claims.subjects.adapter import has_adapter, inspect_adapter
+
     if has_adapter(path):
         from circuit_claims.subjects.adapter import inspect_adapter
 

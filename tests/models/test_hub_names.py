@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from gguf import GGMLQuantizationType as Form
 
+from circuit_claims.models import gguf
 from circuit_claims.models.subject_error import SubjectError
-from circuit_claims.subjects import find
 from circuit_claims.subjects.card_choice import card_for
 from circuit_claims.subjects.find import find_folder
 from tests.support.gguf_files import tiny_llama, write_gguf
@@ -138,7 +138,7 @@ def test_a_model_in_a_gguf_file_of_the_hub_is_the_one_in_the_file(hub, tmp_path,
 def inspected(monkeypatch) -> list[tuple[str, Path, str]]:
     """What the reader of GGUF files is asked to look at, which is no real one here."""
     seen = []
-    monkeypatch.setattr(find, "inspect_gguf", lambda *asked: seen.append(asked))
+    monkeypatch.setattr(gguf, "inspect_gguf", lambda *asked: seen.append(asked))
     return seen
 
 
