@@ -6,6 +6,7 @@ weights in several formats. Pickles never come.
 
 import glob
 import json
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -191,10 +192,24 @@ def _refuse_what_is_no_model(named: HubName, files: Collection[str]) -> None:
         raise SubjectError(f"{named} has no config.json on the hub, so it is no model that transformers reads: name another")
     if pickled:
         raise SubjectError(
-            f"{named} has its weights on the hub only as pickles, which can run code: load it where you trust it, save it as "
-            "safetensors with `model.save_pretrained(folder)` and its tokenizer beside it, and name that folder"
+            f"{named} has its weights on the hub only as pickles, which can run code: save them as safetensors with "
+            f"`{_conversion(named)}`, where you trust them, and name the folder {_folder_for(named)}"
         )
     raise SubjectError(f"{named} has no weights as safetensors on the hub: name a repository or a revision that has")
+
+
+def _conversion(named: HubName) -> str:
+    # transformers reads a pickle as tensors alone (torch.load's weights_only).
+    code = (
+        "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; "
+        f"[it.from_pretrained({named.hub_id!r}, revision={named.revision or MAIN!r}).save_pretrained({_folder_for(named)!r}) "
+        "for it in (M, T)]"
+    )
+    return f"python -c {shlex.quote(code)}"
+
+
+def _folder_for(named: HubName) -> str:
+    return named.hub_id.rpartition("/")[2]
 
 
 def _refuse_named_in_vain(named: HubName, files: Collection[str]) -> None:

@@ -90,7 +90,7 @@ def _refused_by_the_hub(named: HubName, error: BaseException) -> None:
             f"commits, as {named.model}@main"
         )
     elif status in (401, 403):
-        sentence = f"the hub refuses your access token for {named} ({status}): log in anew with `hf auth login`"
+        sentence = f"the hub refuses access to {named} ({status}): log in anew with `hf auth login`, or name another model"
     else:
         sentence = f"the hub answers with an error when asked for {named} ({status}): try again later"
     raise SubjectError(sentence) from error

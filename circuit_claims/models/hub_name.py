@@ -62,7 +62,8 @@ def read_hub_name(name: str) -> HubName:
     before, colon, file = name.partition(":")
     model, at, revision = before.partition("@")
     named = HubName(model, revision, file)
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", named.hub_id):
+    misspelt = colon and "/" not in model and not _is_gguf(file)  # such as plantd:without-induction
+    if misspelt or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", named.hub_id):
         raise SubjectError(
             f"{name!r} is neither a folder nor a hub id: name mini, planted, gpt2, smollm2, owner/model, an existing folder, "
             "or a GGUF file"
@@ -75,9 +76,13 @@ def read_hub_name(name: str) -> HubName:
         ) from error
     if at and not (re.fullmatch(r"\w[\w.+/-]*", revision) and _stays_inside(revision)):
         raise SubjectError(f"{revision!r} in {name!r} is no revision: name a branch, a tag or a commit, as owner/model@main")
-    if colon and not (file.lower().endswith(".gguf") and _stays_inside(file)):
+    if colon and not (_is_gguf(file) and _stays_inside(file)):
         raise SubjectError(f"{file!r} in {name!r} is no GGUF file of that repository: name one as owner/model:FILE.gguf")
     return named
+
+
+def _is_gguf(file: str) -> bool:
+    return file.lower().endswith(".gguf")
 
 
 def _stays_inside(path: str) -> bool:

@@ -1,6 +1,8 @@
 """Hub models, asked of a hub on loopback by the hub's own client: what comes, what is said, and when nobody is asked."""
 
+import io
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import save
+from safetensors.torch import load, load_file, save
 
 from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.subjects.faithful_boot import load_model
@@ -214,10 +216,11 @@ def test_a_hub_that_answers_with_an_error_is_said_to_do_so(hub, model, status):
 
 
 def test_a_token_that_the_hub_refuses_is_a_sentence(hub, model, monkeypatch):
+    """It need not say that the token is the reason."""
     hub.add("owner/tiny", model, broken=403)
     monkeypatch.setenv("HF_TOKEN", "hf_old")
     message = refusal(lambda: find_folder("owner/tiny"))
-    assert message == "the hub refuses your access token for owner/tiny (403): log in anew with `hf auth login`"
+    assert message.startswith("the hub refuses access to owner/tiny (403): log in anew with `hf auth login`")
 
 
 def test_what_is_no_hub_is_said_to_be_none(hub, model, monkeypatch):
@@ -252,6 +255,22 @@ def test_a_repository_without_what_is_loaded_is_a_sentence_and_nothing_is_downlo
     hub.add("owner/tiny", {name: model.get(name, b"a file") for name in has})
     assert sentence in refusal(lambda: find_folder("owner/tiny"))
     assert not there(cache) and not hub.files_asked()
+
+
+def test_the_command_that_converts_pickles_makes_the_model(hub, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pickled = io.BytesIO()
+    torch.save(load(model["model.safetensors"]), pickled)
+    others = {name: content for name, content in model.items() if name != "model.safetensors"}
+    hub.add("owner/tiny", {}, others | {"pytorch_model.bin": pickled.getvalue()}, refs={"v1": 1})
+    message = refusal(lambda: find_folder("owner/tiny@v1"))
+    assert not hub.files_asked()
+    command = shlex.split(message.split("`")[1])
+    assert command[:2] == ["python", "-c"] and message.endswith("and name the folder tiny")
+    exec(command[2], {})
+    made, there = load_file("tiny/model.safetensors"), load(model["model.safetensors"])
+    assert made.keys() == there.keys() and all(torch.equal(made[name], there[name]) for name in made)
+    assert prepare(Settings("tiny", card=str(save_tiny_card(tmp_path / "card.toml", n_layer=2, n_head=2)), device="cpu")).names
 
 
 def test_an_index_that_names_a_file_which_the_hub_lacks_is_a_sentence(hub, sharded):

@@ -99,6 +99,15 @@ def test_a_name_that_the_hub_does_not_allow_is_refused_and_nobody_is_asked(cache
     assert not network
 
 
+@pytest.mark.parametrize(
+    "name", ["plantd:without-induction", "C:\\models\\mine", "https://huggingface.co/gpt2", "gpt2:x", "a b"]
+)
+def test_what_is_neither_a_model_nor_a_control_is_told_what_there_is(cache, network, name):
+    with pytest.raises(SubjectError, match="is neither a folder nor a hub id: name mini, planted, gpt2"):
+        find_folder(name)
+    assert not network
+
+
 # Cards.
 
 

@@ -214,7 +214,9 @@ class _Api(_Handler):
             words = path.removeprefix(api).split("/")
             at = next((at for at, word in enumerate(words) if word in ("revision", "tree")), len(words))
             kind = "".join(words[at : at + 1])
-            hub_id, revision = "/".join(words[:at]), unquote("/".join(words[at + 1 :])) or "main"
+            # A revision's own strokes are encoded; a folder may come after it.
+            hub_id, revision = "/".join(words[:at]), unquote("".join(words[at + 1 : at + 2])) or "main"
+            file = unquote("/".join(words[at + 2 :]))
         else:
             hub_id, kind, rest = path.lstrip("/").partition("/resolve/")
             revision, _, file = rest.partition("/")
@@ -229,7 +231,9 @@ class _Api(_Handler):
             return self.reply(404, b'{"error": "Invalid rev id"}', X_Error_Code="RevisionNotFound")
         files = repository.commits[commit]
         if kind == "tree":
-            return self._tree(files)
+            if file and not any(name.startswith(f"{file}/") for name in files):
+                return self.reply(404, b"", X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+            return self._tree({name: content for name, content in files.items() if name.startswith(file)})
         if path.startswith(api):
             sized = "blobs=" in urlsplit(self.path).query
             siblings = [{"rfilename": name} | ({"size": len(content)} if sized else {}) for name, content in files.items()]
