@@ -17,8 +17,9 @@ from circuit_claims.models.hub_errors import asked_of_the_hub, downloaded
 from circuit_claims.models.hub_name import MAIN, HubName, read_hub_name
 from circuit_claims.models.subject_error import SubjectError
 
+FAST = "tokenizer.json"
 #: One of these is in every snapshot with a tokenizer that knows offsets.
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model", "vocab.txt")
+TOKENIZER_FILES = (FAST, "vocab.json", "tokenizer.model", "vocab.txt")
 #: What says what a model is: the first is in every model's repository, the second in every adapter's.
 CONFIGS = ("config.json", "adapter_config.json")
 SMALL_FILES = (".json", ".txt", ".model")
@@ -59,10 +60,10 @@ def _listing(folder: Path, hub_id: str) -> list[str] | None:
 
 
 def _lacks(folder: Path, hub_id: str) -> str:
-    """What a snapshot lacks of what the hub has, or, where that is not known, to be loaded; "" where it lacks nothing."""
+    """What a snapshot lacks to be loaded as the hub has it; "" where it lacks nothing, as far as is known."""
     listing = _listing(folder, hub_id)
     if listing is not None:
-        wanted = _small(listing) | weights_to_load(folder, listing)
+        wanted = _read_on_loading(listing) | weights_to_load(folder, listing)
         missing = sorted(file for file in wanted if not (folder / file).exists())
         return f"it lacks {some_of(missing)}" if missing else ""
     if not any((folder / file).exists() for file in TOKENIZER_FILES):
@@ -76,6 +77,17 @@ def _lacks(folder: Path, hub_id: str) -> str:
 
 def _small(files: Iterable[str]) -> set[str]:
     return {file for file in files if "/" not in file and file.endswith(SMALL_FILES)}
+
+
+def _read_on_loading(files: Iterable[str]) -> set[str]:
+    """Of the small files those without which another model or another tokenizer would be loaded, or none.
+
+    `from_pretrained` leaves the others where they are, and what it has put into the cache is whole.
+    """
+    small = _small(files)
+    if FAST not in small:
+        return small
+    return small & {*CONFIGS, FAST, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
 
 
 def _config(folder: Path) -> dict[str, Any]:

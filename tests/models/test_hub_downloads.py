@@ -149,6 +149,16 @@ def test_a_shard_that_did_not_come_is_fetched_alone(hub, sharded):
     assert lost in hub.files_asked() and "tokenizer.json" not in hub.files_asked()
 
 
+def test_what_from_pretrained_has_put_into_the_cache_is_whole(hub, cache, model):
+    """It leaves there what it does not read; the hub's list of all files may have come with shards."""
+    hub.add("owner/tiny", model | {"LICENSE.txt": b"yours", "training_args.json": b"{}", "vocab.json": b"{}"})
+    found = find_folder("owner/tiny")
+    for name in ("LICENSE.txt", "training_args.json", "vocab.json", "generation_config.json"):
+        (found.path / name).unlink()
+    hub.stop()
+    assert find_folder("owner/tiny") == found
+
+
 @pytest.mark.parametrize("lost", ["tokenizer_config.json", "model.safetensors"])
 def test_a_part_of_a_model_is_not_taken_for_the_whole_where_the_hub_is_gone(hub, cache, model, lost):
     """The rest of it would be loaded as another model, or not at all."""
