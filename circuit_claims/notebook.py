@@ -34,7 +34,7 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     weights: str = "processed",
-    prepend_bos: bool = False,
+    prepend_bos: bool | None = None,
     names: str | None = None,
     drop_names: bool = False,
     max_memory: float = 1.0,
@@ -42,7 +42,8 @@ def load(
     """A model with its tokenizer and its card: `mini` (embedded), `gpt2`, any other hub id, a folder, a GGUF file,
     or a control (`planted`).
 
-    The other arguments are the options of the same names that pytest takes. A model that no card goes with has an empty one,
+    The other arguments are the options of the same names that pytest takes; prepend_bos is `--bos`: None is as the tokenizer
+    does. A model that no card goes with has an empty one,
     which names no heads: find them with `circuit-claims discover`.
 
     Raises SubjectError, with one sentence, where there is no such model or it cannot be measured.
@@ -103,4 +104,4 @@ def Successors(model: Subject, *, prepend_bos: bool | None = None) -> next_score
 
 
 def _bos(model: Subject, prepend_bos: bool | None) -> bool:
-    return model.settings.prepend_bos if prepend_bos is None else prepend_bos
+    return model.prepend_bos if prepend_bos is None else prepend_bos

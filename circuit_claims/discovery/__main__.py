@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from circuit_claims.option_checks import FEWEST_PROMPTS, SWITCHES, contradiction, wrong_seed
+from circuit_claims.option_checks import BOS, BOS_SPELLINGS, FEWEST_PROMPTS, contradiction, wrong_seed
 
-ONE_VALUE = tuple("--subject --out --title --prompts --chapters --seed --device --dtype --weights --names".split())
+ONE_VALUE = tuple("--subject --out --title --prompts --chapters --seed --device --dtype --weights --names --bos".split())
 #: Of what is embedded in this project; any other model is called what its folder is called.
 TITLES = {"mini": "mini, the embedded model"}
 
@@ -45,10 +45,12 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--weights", default="processed", choices=["raw", "processed"], help="as for pytest (processed)")
     add("--names", metavar="FILE", help="first names to use in the prompts, one a line")
     add("--drop-names", action="store_true", help="leave out names that are not one token for the subject's tokenizer")
-    add("--prepend-bos", action=argparse.BooleanOptionalAction, default=False, help="begin prompts with BOS (no)")
+    add("--bos", default="auto", choices=list(BOS), help="whether prompts begin with BOS (as the tokenizer does)")
+    add("--prepend-bos", action="store_const", dest="bos", const="yes", help="the same as --bos yes")
+    add("--no-prepend-bos", action="store_const", dest="bos", const="no", help="the same as --bos no")
     given = sys.argv[1:] if given is None else given
     args = parser.parse_args(given)
-    if twice := contradiction(given, ONE_VALUE, SWITCHES):
+    if twice := contradiction(given, ONE_VALUE, BOS_SPELLINGS):
         parser.error(twice)
     return args
 
@@ -116,7 +118,7 @@ def _discover(args: argparse.Namespace) -> None:
         device=args.device,
         dtype=args.dtype,
         mode=args.weights,
-        prepend_bos=args.prepend_bos,
+        prepend_bos=BOS[args.bos],
         names_file=args.names,
         drop_names=args.drop_names,
     )
@@ -130,13 +132,13 @@ def _discover(args: argparse.Namespace) -> None:
     use_few_threads(prepared.folder.n_parameters)
     subject = Subject(prepared)
     model = subject.transformer
-    survey = Survey.of(subject, n=args.prompts, seed=args.seed, prepend_bos=args.prepend_bos)
+    survey = Survey.of(subject, n=args.prompts, seed=args.seed, prepend_bos=subject.prepend_bos)
     try:
         survey.ioi.prompts(args.prompts)
     except ValueError as error:
         raise SubjectError(str(error)) from error
     parts = values.PARTS | tables.PARTS
-    bos = "with BOS" if args.prepend_bos else "without BOS"
+    bos = "with BOS" if subject.prepend_bos else "without BOS"
     source = f"circuit-claims discover: {args.prompts} prompts of the discovery half, seed {args.seed}, {bos}, "
     source += f"{args.weights} weights"
     names = args.chapters.split(",") if args.chapters else chapters.names()
@@ -162,7 +164,7 @@ def _discover(args: argparse.Namespace) -> None:
             kept = {part: without_empty_bounds(of_part, shape) for part, of_part in there.findings.items()}
             beside[chapter] = replace(there, findings=kept)
     measured_with = CardSettings(
-        args.prepend_bos, args.weights, args.dtype, names_in_short(subject.names), args.prompts, args.seed
+        subject.prepend_bos, args.weights, args.dtype, names_in_short(subject.names), args.prompts, args.seed
     )
     provenance = f"weights {subject.weights_sha256}, torch {versions()['torch']}, {args.dtype}"
     written = card_text.card_text(
@@ -207,7 +209,7 @@ def _summarise(survey: Any, found: dict[str, Any], args: argparse.Namespace, pat
     shown = _shown(path)
     given = {"--weights": (args.weights, "processed"), "--dtype": (args.dtype, "float32"), "--names": (args.names, None)}
     options = [part for option, (value, default) in given.items() if value != default for part in (option, value)]
-    options += ["--prepend-bos"] * args.prepend_bos + ["--drop-names"] * args.drop_names
+    options += ["--bos", args.bos] * (args.bos != "auto") + ["--drop-names"] * args.drop_names
     command = shlex.join(["circuit-claims", "run", "-k", "ioi", "--subject", args.subject, "--card", shown, *options])
     print(*lines, f"card to review: {shown}", f"next: {command}", sep="\n")
 

@@ -27,7 +27,7 @@ from circuit_claims.subjects.engine_choice import choose_engine
 from circuit_claims.subjects.faithful_boot import boot, context_of, embedded, load_config, make_empty
 from circuit_claims.subjects.find import find_folder
 from circuit_claims.subjects.run_cache import RunCache
-from circuit_claims.subjects.tokenizer import load_tokenizer, names_for
+from circuit_claims.subjects.tokenizer import begins_with_bos, load_tokenizer, names_for
 from circuit_claims.time_spent import spent_on
 from circuit_claims.untested import Untested
 
@@ -37,14 +37,17 @@ if TYPE_CHECKING:  # slow to import
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says of the subject."""
+    """What the command line says of the subject.
+
+    prepend_bos: whether prompts begin with BOS; None for what the tokenizer itself does.
+    """
 
     name: str
     card: str | None = None
     device: str = "auto"
     dtype: str = "float32"
     mode: str = "processed"
-    prepend_bos: bool = False
+    prepend_bos: bool | None = None
     names_file: str | None = None
     drop_names: bool = False
     max_memory: int = MEMORY_CAP
@@ -52,12 +55,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A subject whose files are in order, not yet loaded."""
+    """A subject whose files are in order, not yet loaded.
+
+    prepend_bos: whether its prompts begin with BOS: as the settings say, or else as its tokenizer does.
+    """
 
     settings: Settings
     folder: ModelFolder
     card: Card
     tokenizer: Any
+    prepend_bos: bool
     names: tuple[str, ...]
     device: torch.device
     dtype: torch.dtype
@@ -84,12 +91,13 @@ def prepare(settings: Settings, card: Card | None = None) -> Prepared:
 def _prepared(settings: Settings, folder: ModelFolder, card: Card | None, device: torch.device, dtype: torch.dtype) -> Prepared:
     card = card or _card(settings, folder)
     tokenizer = load_tokenizer(folder)
-    if settings.prepend_bos and tokenizer.bos_token_id is None:
-        raise SubjectError(f"the tokenizer of {folder.name} has no BOS token: run with --no-prepend-bos")
+    prepend_bos = begins_with_bos(tokenizer, folder) if settings.prepend_bos is None else settings.prepend_bos
+    if prepend_bos and tokenizer.bos_token_id is None:
+        raise SubjectError(f"the tokenizer of {folder.name} has no BOS token: run with --bos no")
     names = names_for(tokenizer, settings.names_file, drop_names=settings.drop_names)
-    _fits(folder, tokenizer, settings.prepend_bos)
+    _fits(folder, tokenizer, prepend_bos)
     _memory(folder, device, dtype)
-    return Prepared(settings, folder, card, tokenizer, names, device, dtype)
+    return Prepared(settings, folder, card, tokenizer, prepend_bos, names, device, dtype)
 
 
 class Subject:
@@ -102,7 +110,7 @@ class Subject:
         Raises SubjectError where the weights do not fit the configuration, or where what runs is not the model that was loaded.
         """
         self.settings, self.card, self.tokenizer = prepared.settings, prepared.card, prepared.tokenizer
-        self.name, self.names = prepared.folder.name, prepared.names
+        self.name, self.names, self.prepend_bos = prepared.folder.name, prepared.names, prepared.prepend_bos
         self.device, self.dtype, self.mode = prepared.device, prepared.dtype, prepared.settings.mode
         self.weights_sha256 = prepared.folder.sha256()
         with nothing_installed_or_downloaded(self.name):

@@ -4,6 +4,7 @@ tokenizer.json says how a text is read, and a class that tokenizer_config.json (
 tokenizer from the same vocabulary: GPT-2's class leaves out that digits are split. So the two are compared on loading.
 """
 
+import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +46,23 @@ def load_tokenizer(folder: ModelFolder) -> Any:
         tokenizer = _as_in_the_file(tokenizer, folder.path)
     _ids_fit(tokenizer, folder)
     return tokenizer
+
+
+def begins_with_bos(tokenizer: Any, folder: ModelFolder) -> bool:
+    """Whether the tokenizer itself puts BOS before a text that it is to read with special tokens.
+
+    It does where tokenizer.json's template says so, or else where the flag `add_bos_token` of tokenizer_config.json is set,
+    which not every class of transformers heeds. A first token that is another than BOS is not asked of prompts.
+    """
+    if tokenizer.bos_token_id is None:
+        return False
+    if list(tokenizer("When", add_special_tokens=True)["input_ids"])[:1] == [tokenizer.bos_token_id]:
+        return True
+    try:
+        config = json.loads((folder.path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it need not be there; what is wrong with it, loading has told
+        return False
+    return isinstance(config, dict) and config.get("add_bos_token") is True
 
 
 def _as_in_the_file(tokenizer: Any, path: Path) -> Any:
