@@ -36,7 +36,6 @@ def load(
     weights: str = "processed",
     prepend_bos: bool | None = None,
     names: str | None = None,
-    drop_names: bool = False,
     max_memory: float = 1.0,
 ) -> Subject:
     """A model with its tokenizer and its card: `mini` (embedded), `gpt2`, any other hub id, a folder, a GGUF file,
@@ -56,7 +55,6 @@ def load(
         mode=weights,
         prepend_bos=prepend_bos,
         names_file=names,
-        drop_names=drop_names,
         max_memory=int(max_memory * 1e9),
     )
     try:

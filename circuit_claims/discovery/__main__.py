@@ -44,7 +44,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--dtype", default="float32", choices=["float32", "float64", "bfloat16", "float16"], help="of the weights (float32)")
     add("--weights", default="processed", choices=["raw", "processed"], help="as for pytest (processed)")
     add("--names", metavar="FILE", help="first names to use in the prompts, one a line")
-    add("--drop-names", action="store_true", help="leave out names that are not one token for the subject's tokenizer")
+    add("--drop-names", action="store_true", help="of no effect any more: names that are not one token are left out anyway")
     add("--bos", default="auto", choices=list(BOS), help="whether prompts begin with BOS (as the tokenizer does)")
     add("--prepend-bos", action="store_const", dest="bos", const="yes", help="the same as --bos yes")
     add("--no-prepend-bos", action="store_const", dest="bos", const="no", help="the same as --bos no")
@@ -120,7 +120,6 @@ def _discover(args: argparse.Namespace) -> None:
         mode=args.weights,
         prepend_bos=BOS[args.bos],
         names_file=args.names,
-        drop_names=args.drop_names,
     )
     prepared = prepare(settings, card=Card(settings.name, settings.name, (), 0, 0, families={}, values={}))
     name = prepared.folder.name
@@ -129,6 +128,8 @@ def _discover(args: argparse.Namespace) -> None:
         card_text.refuse_to_overwrite(path)
     if path.is_dir() or not path.parent.is_dir():
         raise SubjectError(f"{path} cannot be written, since it is a folder or in none: name a file with --out")
+    if prepared.about_names:
+        print(prepared.about_names, file=sys.stderr)
     use_few_threads(prepared.folder.n_parameters)
     subject = Subject(prepared)
     model = subject.transformer
@@ -209,7 +210,7 @@ def _summarise(survey: Any, found: dict[str, Any], args: argparse.Namespace, pat
     shown = _shown(path)
     given = {"--weights": (args.weights, "processed"), "--dtype": (args.dtype, "float32"), "--names": (args.names, None)}
     options = [part for option, (value, default) in given.items() if value != default for part in (option, value)]
-    options += ["--bos", args.bos] * (args.bos != "auto") + ["--drop-names"] * args.drop_names
+    options += ["--bos", args.bos] * (args.bos != "auto")
     command = shlex.join(["circuit-claims", "run", "-k", "ioi", "--subject", args.subject, "--card", shown, *options])
     print(*lines, f"card to review: {shown}", f"next: {command}", sep="\n")
 

@@ -49,7 +49,6 @@ class Settings:
     mode: str = "processed"
     prepend_bos: bool | None = None
     names_file: str | None = None
-    drop_names: bool = False
     max_memory: int = MEMORY_CAP
 
 
@@ -57,7 +56,8 @@ class Settings:
 class Prepared:
     """A subject whose files are in order, not yet loaded.
 
-    prepend_bos: whether its prompts begin with BOS: as the settings say, or else as its tokenizer does.
+    prepend_bos: whether its prompts begin with BOS: as the settings say, or else as its tokenizer does. about_names:
+    a line about those that its tokenizer cannot carry.
     """
 
     settings: Settings
@@ -68,6 +68,7 @@ class Prepared:
     names: tuple[str, ...]
     device: torch.device
     dtype: torch.dtype
+    about_names: str = ""
 
 
 @spent_on("looking at the subject's files")
@@ -94,10 +95,10 @@ def _prepared(settings: Settings, folder: ModelFolder, card: Card | None, device
     prepend_bos = begins_with_bos(tokenizer, folder) if settings.prepend_bos is None else settings.prepend_bos
     if prepend_bos and tokenizer.bos_token_id is None:
         raise SubjectError(f"the tokenizer of {folder.name} has no BOS token: run with --bos no")
-    names = names_for(tokenizer, settings.names_file, drop_names=settings.drop_names)
+    in_use = names_for(tokenizer, settings.names_file)
     _fits(folder, tokenizer, prepend_bos)
     _memory(folder, device, dtype)
-    return Prepared(settings, folder, card, tokenizer, prepend_bos, names, device, dtype)
+    return Prepared(settings, folder, card, tokenizer, prepend_bos, in_use.names, device, dtype, in_use.remark)
 
 
 class Subject:

@@ -138,7 +138,7 @@ def _subject(args: argparse.Namespace) -> "Subject":
     from circuit_claims.cards.card import Card
     from circuit_claims.subjects.subject import Settings, Subject, prepare
 
-    settings = Settings(name=args.subject, device=args.device, mode=args.weights, drop_names=True)
+    settings = Settings(name=args.subject, device=args.device, mode=args.weights)
     # Features are looked for in models that nobody has a card of.
     return Subject(prepare(settings, card=Card(args.subject, args.subject, (), 0, 0, families={}, values={})))
 
