@@ -9,10 +9,7 @@ A task's function makes it on the half of the prompts that verdicts are given on
 else is said, prompts begin with BOS where the model was loaded so, and in the tasks that were published with it.
 """
 
-from circuit_claims.cards.card import Card, CardError
-from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.prompts import acronyms, facts, greater_than, ioi
-from circuit_claims.subjects.card_choice import card_for
 from circuit_claims.subjects.find import choose
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.acronyms import task as acronym_task
@@ -57,12 +54,7 @@ def load(
         names_file=names,
         max_memory=int(max_memory * 1e9),
     )
-    try:
-        known = card_for(settings.name, card)
-    except CardError as error:
-        raise SubjectError(str(error)) from error
-    empty = Card(settings.name, settings.name, (), 0, 0, families={}, values={}) if known is None else None
-    prepared = prepare(settings, card=empty)
+    prepared = prepare(settings)
     use_few_threads(prepared.folder.n_parameters)
     return Subject(prepared)
 

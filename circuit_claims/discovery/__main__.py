@@ -103,7 +103,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def _discover(args: argparse.Namespace) -> None:
-    from circuit_claims.cards.card import Card
+    from circuit_claims.cards.card import NONE, Card
     from circuit_claims.cards.settings import CardSettings, names_in_short
     from circuit_claims.discovery import card_text, chapters, families, tables, values
     from circuit_claims.discovery.findings import without_empty_bounds
@@ -115,13 +115,14 @@ def _discover(args: argparse.Namespace) -> None:
 
     settings = Settings(
         name=choose(args.subject)[0],
+        card=NONE,
         device=args.device,
         dtype=args.dtype,
         mode=args.weights,
         prepend_bos=BOS[args.bos],
         names_file=args.names,
     )
-    prepared = prepare(settings, card=Card(settings.name, settings.name, (), 0, 0, families={}, values={}))
+    prepared = prepare(settings)
     name = prepared.folder.name
     path = Path(args.out or f"{_as_file_name(name)}-card.toml").expanduser().resolve()
     if not args.force:

@@ -22,7 +22,7 @@ from circuit_claims.models.folder import ModelFolder
 from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
 from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.prompts.templates import longest_text
-from circuit_claims.subjects.card_choice import card_for, no_card_goes_with
+from circuit_claims.subjects.card_choice import card_for, no_card
 from circuit_claims.subjects.engine_choice import choose_engine
 from circuit_claims.subjects.faithful_boot import boot, context_of, embedded, load_config, make_empty
 from circuit_claims.subjects.find import find_folder
@@ -72,10 +72,8 @@ class Prepared:
 
 
 @spent_on("looking at the subject's files")
-def prepare(settings: Settings, card: Card | None = None) -> Prepared:
+def prepare(settings: Settings) -> Prepared:
     """Check everything that can be wrong with a subject.
-
-    card: one made by the caller (a subject whose card is yet to be found has none), in place of the one that goes with it.
 
     Raises SubjectError, with one sentence for the user.
     """
@@ -86,11 +84,11 @@ def prepare(settings: Settings, card: Card | None = None) -> Prepared:
     device, dtype = _device(settings.device), getattr(torch, settings.dtype)
     folder = find_folder(settings.name)
     with nothing_installed_or_downloaded(folder.name):
-        return _prepared(settings, folder, card, device, dtype)
+        return _prepared(settings, folder, device, dtype)
 
 
-def _prepared(settings: Settings, folder: ModelFolder, card: Card | None, device: torch.device, dtype: torch.dtype) -> Prepared:
-    card = card or _card(settings, folder)
+def _prepared(settings: Settings, folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Prepared:
+    card = _card(settings, folder)
     tokenizer = load_tokenizer(folder)
     prepend_bos = begins_with_bos(tokenizer, folder) if settings.prepend_bos is None else settings.prepend_bos
     if prepend_bos and tokenizer.bos_token_id is None:
@@ -194,15 +192,15 @@ def _card(settings: Settings, folder: ModelFolder) -> Card:
         card = card_for(settings.name, settings.card)
     except CardError as error:
         raise SubjectError(str(error)) from error
-    if card is None:
-        raise SubjectError(no_card_goes_with(settings.name))
     # Each architecture calls these by names of its own, which its configuration class knows.
     config = load_config(folder.path)
     layers, heads = getattr(config, "num_hidden_layers", None), getattr(config, "num_attention_heads", None)
+    if card is None:
+        return Card.none(layers or 0, heads or 0, no_card(settings.name, settings.card))
     if (layers, heads) != (card.n_layers, card.n_heads):
         raise SubjectError(
             f"the card {card.name!r} is of a model of {card.n_layers} layers and {card.n_heads} heads, "
-            f"and {folder.name} has {layers} and {heads}: name the right card with --card"
+            f"and {folder.name} has {layers} and {heads}: name the right card with --card, or none with --card none"
         )
     return card
 

@@ -135,12 +135,12 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
 
 
 def _subject(args: argparse.Namespace) -> "Subject":
-    from circuit_claims.cards.card import Card
+    from circuit_claims.cards.card import NONE
     from circuit_claims.subjects.subject import Settings, Subject, prepare
 
-    settings = Settings(name=args.subject, device=args.device, mode=args.weights)
+    settings = Settings(name=args.subject, device=args.device, mode=args.weights, card=NONE)
     # Features are looked for in models that nobody has a card of.
-    return Subject(prepare(settings, card=Card(args.subject, args.subject, (), 0, 0, families={}, values={})))
+    return Subject(prepare(settings))
 
 
 def texts(args: argparse.Namespace, subject: "Subject") -> tuple["Rows", "Rows"]:
