@@ -63,7 +63,7 @@ def timing(device: torch.device, rate: float, pytestconfig: pytest.Config) -> Ti
     except SubjectError as error:
         pytest.skip(str(error))
     bridge, _ = boot(Path(folder.path), load_tokenizer(folder), device, torch.float32, "raw")
-    quick = pytestconfig.getoption("--quick")
+    quick = bool(pytestconfig.getoption("--quick"))
     prompts = work(bridge, ModuleDecoder(bridge), N_PROMPTS_QUICK if quick else N_PROMPTS, N_TOKENS)
     own = load_model(Path(folder.path), torch.float32)
     return Timing("SmolLM2-135M", prompts.with_own(torch.nn.Module.to(own, device)), rate, quick)

@@ -71,7 +71,7 @@ SWEEPS = [
 @pytest.fixture(scope="module")
 def timing(gpt2_small_shaped: tuple[Any, Any], rate: float, pytestconfig: pytest.Config) -> Timing:
     """16 prompts of 16 tokens; with --quick fewer."""
-    quick = pytestconfig.getoption("--quick")
+    quick = bool(pytestconfig.getoption("--quick"))
     prompts = work(*gpt2_small_shaped, N_PROMPTS_QUICK if quick else N_PROMPTS, N_TOKENS)
     return Timing("GPT-2 small's shape, random", prompts, rate, quick)
 

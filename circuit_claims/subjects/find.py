@@ -6,7 +6,6 @@ Every way in which a name can be wrong ends here, in one sentence, before a clai
 from pathlib import Path
 
 from circuit_claims.controls.names import control_folder, is_control
-from circuit_claims.models.checkpoint import has_adapter
 from circuit_claims.models.folder import EMBEDDED, ModelFolder, inspect_folder
 from circuit_claims.models.hub import cached, described, download, gguf_file
 from circuit_claims.models.hub_name import read_hub_name, without_revision
@@ -67,8 +66,8 @@ def find_folder(name: str) -> ModelFolder:
 
 def _inspect(name: str, path: Path, source: str) -> ModelFolder:
     """The model in a folder, in whichever form it lies there."""
+    from circuit_claims.models.checkpoint import has_adapter
     from circuit_claims.models.gguf import gguf_in, inspect_gguf
-    from circuit_claims.subjects.adapter import has_adapter, inspect_adapter
 
     if has_adapter(path):
         from circuit_claims.subjects.adapter import inspect_adapter

@@ -381,7 +381,7 @@ def test_nothing_is_left_behind_by_an_error_inside(decoder, pair):
             model.intervene(run, [[edit]])
     if isinstance(model, HookedDecoder):
         with pytest.raises(ZeroDivisionError):
-            model.passes(pair[0], start=1, stop=2, stream=run.resid[1], hooks={(1, "q"): lambda q: 1 / 0})
+            model.passes(pair[0], start=1, stop=2, stream=run.resid[1], hooks={(1, "q"): lambda q: q / (1 // 0)})
     assert (model.run(pair[0]).resid - run.resid).abs().max() < 1e-6
 
 

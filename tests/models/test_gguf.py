@@ -109,7 +109,7 @@ def test_it_is_the_model_that_transformers_loads_by_itself(tmp_path, model):
 def test_a_subject_bears_the_files_name_and_checksum(tmp_path, model):
     file = write_gguf(tmp_path / "my model.Q8_0.gguf", model, Form.Q8_0)
     card = save_tiny_card(tmp_path / "card.toml", n_layer=2, n_head=4)
-    subject = Subject(prepare(Settings(str(file), card=str(card), device="cpu", drop_names=True)))
+    subject = Subject(prepare(Settings(str(file), card=str(card), device="cpu")))
     assert subject.name == "my model.Q8_0" and len(subject.names) > 60
     assert subject.facts()["weights_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     ids = subject.tokenizer("Then, Mary and John went to", add_special_tokens=False, return_tensors="pt").input_ids

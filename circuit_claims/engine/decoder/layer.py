@@ -138,8 +138,9 @@ def _few_inputs(
 
 def _of_keys_and_values(here: BaseLayer, k: Tensor, v: Tensor, edits: Sequence[Sequence[Edit]]) -> tuple[Tensor, Tensor]:
     """Keys and values with what is set in them; where one head of a group gets its own, every head has its own."""
-    changed = []
-    for site, tensor in (("k", k), ("v", v)):
+    changed, pairs = [], (("k", k), ("v", v))
+    site: Site
+    for site, tensor in pairs:
         its = [[edit for edit in row if edit.site == site] for row in edits]
         if here.core.group > 1 and any(edit.head is not None for row in its for edit in row):
             _apply(tensor, site, [[edit for edit in row if edit.head is None] for row in its], here.first)

@@ -119,7 +119,7 @@ def _learned_rotation(layer: Any, pairing: Pairing) -> Rotation | None:
 
 
 def _layers(base_model: nn.Module, n_layers: int) -> list[nn.Module]:
-    lists = (list(part) for part in base_model.children() if isinstance(bare(part), nn.ModuleList))
+    lists = (list(part) for part in map(bare, base_model.children()) if isinstance(part, nn.ModuleList))
     return next((layers for layers in lists if len(layers) == n_layers), [])
 
 
@@ -157,11 +157,8 @@ def _head_norms(attention: Any, d_head: int) -> tuple[HeadNorm | None, HeadNorm 
         next((plain(part) for name in names if (part := getattr(attention, name, None)) is not None), None)
         for names in (("q_norm", "q_layernorm"), ("k_norm", "k_layernorm"))
     ]
-    norms = [None if norm is None else _head_norm(norm, d_head) for norm in found]
-    return (
-        *(None if norm is None else norm[0] for norm in norms),
-        any(norm is not None and norm[1] for norm in norms),
-    )
+    (q, q_all), (k, k_all) = ((None, False) if norm is None else _head_norm(norm, d_head) for norm in found)
+    return q, k, q_all or k_all
 
 
 def _head_norm(norm: Any, d_head: int) -> tuple[HeadNorm, bool]:

@@ -5,7 +5,6 @@ the rows that are asked for. Ours are the core of attention and the wiring, whic
 (`circuit_claims.engine.decoder.wiring`), and which is compared with the model, layer by layer, before it is used.
 """
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -65,14 +64,11 @@ class ModuleSteps(Steps):
         if not isinstance(self._head, nn.Linear):
             raise UnsupportedArchitecture("its unembedding is no linear layer")
         self.W_E = bridge.W_E.detach()
+        # A view of the weights, unless logits have a factor, which is part of what reads them off the stream.
+        columns = self._head.weight.detach().T
+        self.W_U = columns if self._logit_scale == 1 else columns * self._logit_scale
         self._norm = FinalNorm(self._final, self.W_E)
         self._projections: dict[int, Tensor] = {}
-
-    @cached_property
-    def W_U(self) -> Float[Tensor, "d_model d_vocab"]:
-        """The unembedding, with the factor that logits have: a view of the weights, where that is 1."""
-        weight = self._head.weight.detach().T
-        return weight if self._logit_scale == 1 else weight * self._logit_scale
 
     def needs(self, *sites: str, edited: bool = False) -> None:
         """Raise Unsupported, with the reason, where this architecture has no such activation."""

@@ -2,8 +2,8 @@
 
 Architectures share a few plans. A layer reads the stream through a norm before attention and another before the MLP (Llama,
 GPT-2), with further norms behind both (Gemma 2), or with these alone (OLMo 2); or attention and MLP stand side by side, with
-one norm (GPT-J) or two (GPT-NeoX). What is read here is a guess by names until the engine has been compared with the model's own
-forward pass, layer by layer: a model that it is wrong about is not computed by it.
+one norm (GPT-J) or two (GPT-NeoX). What is read here is a guess by names, until the engine has been compared with the model's
+own forward pass, layer by layer: a model that it is wrong about is not computed by it.
 """
 
 from collections.abc import Callable
