@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
+from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import Edit
 from tests.support.decoder_engines import (
     ALL,
@@ -12,18 +14,19 @@ from tests.support.decoder_engines import (
     TWO,
     Real,
     agree,
+    make_engine,
     off,
     plain,
     real,
     spread,
 )
-from tests.support.decoder_families import FAMILIES, save_tiny, tiny
+from tests.support.decoder_families import COMPUTED, FAMILIES, NOT_WRAPPED, save_tiny, tiny
 from tests.support.plain_decoder import some
 
 HEADS = range(4)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=COMPUTED)
 def decoder(request: pytest.FixtureRequest) -> Real:
     return real(request.param)
 
@@ -32,6 +35,17 @@ def some_stream(decoder: Real, *shape: int, seed: int = 0) -> torch.Tensor:
     """Streams that no tokens give, of the size of real ones."""
     size = float(decoder.plain(CLEAN).at[1, "resid_pre"].std())
     return torch.randn(*shape, decoder.engine.d_model, generator=torch.Generator().manual_seed(seed)) * size
+
+
+@pytest.mark.parametrize("family", NOT_WRAPPED)
+def test_a_family_that_cannot_be_wrapped_has_no_engine(family):
+    with pytest.raises(RuntimeError, match=NOT_WRAPPED[family]):
+        make_engine(tiny(family))
+
+
+@pytest.mark.parametrize("family", COMPUTED)
+def test_every_other_family_runs_on_its_own_modules(family):
+    assert isinstance(real(family).engine, Transformer if family == "gpt2" else ModuleDecoder)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

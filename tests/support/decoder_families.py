@@ -72,8 +72,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": CONFIGURATIONS["Llama, head width"],
     "llama biases": CONFIGURATIONS["Llama, biases"],
     "llama linear": CONFIGURATIONS["Llama, linear rope"],
-    # Frequencies that depend on the length of the prompt begin to do so beyond 6 tokens.
-    "llama dynamic": ("LlamaConfig", rope("dynamic", factor=2.0) | {"max_position_embeddings": 6}),
+    # Frequencies change beyond the context alone, and stay what they became: no prompt is as long.
+    "llama dynamic": ("LlamaConfig", rope("dynamic", factor=2.0)),
     "llama yarn": CONFIGURATIONS["Llama, yarn rope"],
     "llama llama3": ("LlamaConfig", rope("llama3", **LLAMA3)),
     "llama longrope": ("LlamaConfig", GROUPED | {"rope_parameters": LONG}),
@@ -116,12 +116,20 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon multi-query": CONFIGURATIONS["Falcon"],
 }
 
+#: The families that TransformerLens cannot wrap, or wraps as other functions of the tokens: subjects of them are refused.
+NOT_WRAPPED = {
+    "opt without final norm": "Original component not set for model.decoder.final_layer_norm",
+    "cohere": "it is not the model as loaded",
+    "cohere normed": "did not declare 'q_norm'",
+    "phi normed": "did not declare 'q_norm'",
+    "falcon": "split_with_sizes expects split_sizes to sum",
+}
+#: Those that engines compute.
+COMPUTED = tuple(family for family in FAMILIES if family not in NOT_WRAPPED)
 #: The families but those that differ from others in frequencies of their rotation alone.
-UNLIKE = tuple(family for family in FAMILIES if family not in ("llama linear", "llama yarn", "llama llama3"))
+UNLIKE = tuple(family for family in COMPUTED if family not in ("llama linear", "llama yarn", "llama llama3"))
 #: The families in which attention and MLP stand side by side: there is no stream between them.
-PARALLEL = frozenset(
-    ("neox", "gpt-j", "stablelm parallel", "cohere", "cohere normed", "phi", "phi normed", "falcon", "falcon multi-query")
-)
+PARALLEL = frozenset(("neox", "gpt-j", "stablelm parallel", "phi", "falcon multi-query"))
 #: Those with a norm of what the attention writes: heads' outputs do not add up in the stream.
 POST_NORMED = frozenset(("gemma2", "gemma3", "olmo2"))
 
