@@ -78,10 +78,10 @@ def make_engine(model: Any) -> Engine:
     model.config.architectures = [type(model).__name__]
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED["mini"], local_files_only=True)  # of which the bridge wants a folder
     bridge: Any = TransformerBridge.boot_transformers("tiny", hf_model=model, tokenizer=tokenizer, device="cpu")
-    engine = choose_engine(bridge, reference, dtype=torch.float32, max_memory=MEMORY_CAP)
-    if isinstance(engine, str):
-        raise RuntimeError(engine)
-    return engine
+    choice = choose_engine(bridge, reference, dtype=torch.float32, max_memory=MEMORY_CAP)
+    if choice.engine is None:
+        raise RuntimeError(choice.why)
+    return choice.engine
 
 
 @cache
