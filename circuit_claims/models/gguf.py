@@ -6,7 +6,7 @@ checksum of the file is the one that rows bear.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from unittest import mock
 from circuit_claims.models.checkpoint import some_of
 from circuit_claims.models.disk_cache import fingerprint, kept
 from circuit_claims.models.folder import ModelFolder, inspect_folder, sha256_of
-from circuit_claims.models.gguf_header import Header, read_header, refuse_unused
+from circuit_claims.models.gguf_header import MAGIC, Header, read_header, refuse_unused
 from circuit_claims.models.gguf_tokenizer import save_tokenizer
 from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
 from circuit_claims.models.room import refuse_without_room
@@ -42,6 +42,15 @@ FIELDS = {
 SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding"}
 #: Forms that hold a weight as one number each.
 PLAIN_FORMS = frozenset({"F32", "F16", "BF16"})
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a path is that of a GGUF file, by its name or by how it begins: ollama's have no ending."""
+    if not path.is_file():
+        return False
+    with suppress(OSError), path.open("rb") as file:
+        return path.suffix.lower() == SUFFIX or file.read(len(MAGIC)) == MAGIC
+    return path.suffix.lower() == SUFFIX
 
 
 def gguf_in(folder: Path) -> Path | None:

@@ -125,6 +125,13 @@ def test_a_folder_with_one_gguf_is_that_file(tmp_path, model):
     assert found.source == "folder folder, GGUF file tiny.gguf, F32" and found.sha256() == alone.sha256()
 
 
+@pytest.mark.parametrize("name", ["sha256-0123abc", "TINY.GGUF", "my model (1).gguf", "ünï.gguf", "tiny"])
+def test_a_file_is_known_by_how_it_begins(tmp_path, model, name):
+    """ollama's have no ending."""
+    found = find_folder(str(write_gguf(tmp_path / name, model)))
+    assert torch.equal(log_probs(load_model(found.path, torch.float32)), log_probs(model)) and name in found.source
+
+
 def test_of_several_one_must_be_named(tmp_path, model):
     (tmp_path / "folder").mkdir()
     first = write_gguf(tmp_path / "folder" / "a.gguf", model)
