@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from circuit_claims.models.checkpoint import some_of
-from circuit_claims.models.disk_cache import fingerprint, kept
+from circuit_claims.models.disk_cache import code_of, fingerprint, kept
 from circuit_claims.models.folder import ModelFolder, inspect_folder, sha256_of
 from circuit_claims.models.gguf_header import MAGIC, Header, read_header, refuse_unused
 from circuit_claims.models.gguf_tokenizer import save_tokenizer
@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # slow to import
     import torch
 
 SUFFIX = ".gguf"
-#: Counted up where this module comes to write other folders.
-WRITTEN_AS = "1"
+#: The code that writes the folders: when it changes, they are written anew.
+WRITTEN_BY = ("gguf.py", "gguf_tokenizer.py", "rope_in_gguf.py")
 #: What the folder says of the file that it was made from.
 ORIGIN = "made_from_gguf.json"
 #: Fields of a GGUF and of a configuration that transformers reads of some architectures alone.
@@ -77,7 +77,8 @@ def inspect_gguf(name: str, file: Path, source: str) -> ModelFolder:
     are kept in a way that cannot be undone, or where the folder cannot be written.
     """
     try:
-        mark = fingerprint(sha256_of((file,)), version("transformers"), version("gguf"), WRITTEN_AS)
+        code = code_of(Path(__file__).parent / name for name in WRITTEN_BY)
+        mark = fingerprint(sha256_of((file,)), version("transformers"), version("gguf"), code)
     except OSError as error:
         raise SubjectError(f"{file} cannot be read ({error.strerror or error}): check the path and its permissions") from error
     try:
