@@ -47,7 +47,6 @@ def choose_engine(bridge: Any, reference: Reference, *, dtype: torch.dtype, max_
 
     reference: what the model gave before it was wrapped. max_memory: bytes for the activations of interventions under way.
     """
-    tokens = torch.arange(2, 10, device=bridge.cfg.device)[None] % bridge.cfg.d_vocab
     refused: dict[type, str] = {}
     for kind in ENGINES:
         try:
@@ -55,7 +54,7 @@ def choose_engine(bridge: Any, reference: Reference, *, dtype: torch.dtype, max_
             with torch.inference_mode(False), torch.no_grad():
                 engine = kind(bridge, max_memory)
             with torch.inference_mode():
-                engine.check_against(bridge, tokens, AGREEMENT[dtype])
+                engine.check_against(bridge, reference.tokens, AGREEMENT[dtype])
                 logits = engine.logits(engine.run(reference.tokens).resid[-1])
             if not reference.agrees(logits):
                 off = reference.off(logits)
