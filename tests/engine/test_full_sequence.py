@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.hooked.decoder import HookedDecoder
@@ -10,27 +11,28 @@ from circuit_claims.engine.paths import Receivers
 from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.heads import Head
 from tests.conftest import HEADS, LAYERS, WIDTH
-from tests.support.other_architectures import cache_of, load, save_tiny_decoder
+from tests.support.other_architectures import cache_of, engine_of, load, save_tiny_decoder
 from tests.support.tiny_models import save_tiny_gpt2
 
 SITES = ["q", "k", "v", "pattern", "z", "attn_out", "mlp_out", "resid_pre", "resid_post"]
 NAMES = {site: f"attn.hook_{site}" for site in ("q", "k", "v", "pattern", "z")}
 
 
-MODELS = [("GPT-2", "raw"), ("GPT-2", "processed"), ("NeoX", "raw"), ("Llama", "raw")]
+MODELS = [("GPT-2", "raw", Transformer), ("GPT-2", "processed", Transformer)] + [
+    (name, "raw", kind) for name in ("NeoX", "Llama") for kind in (ModuleDecoder, HookedDecoder)
+]
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=" ".join)
+@pytest.fixture(scope="module", params=MODELS, ids=lambda param: f"{param[0]} {param[1]} {param[2].__name__}")
 def model(request, tmp_path_factory):
-    """(bridge, engine): GPT-2's own, raw and processed, and through hooks."""
-    (name, mode), folder = request.param, tmp_path_factory.mktemp("full_sequence") / "model"
+    """(bridge, engine): GPT-2's own, raw and processed; by a model's own modules, and through hooks."""
+    (name, mode, kind), folder = request.param, tmp_path_factory.mktemp("full_sequence") / "model"
     if name == "GPT-2":
         save_tiny_gpt2(folder, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH)
     else:
         save_tiny_decoder(folder, name)
     subject = load(folder, mode)
-    assert isinstance(subject.transformer, Transformer if name == "GPT-2" else HookedDecoder)
-    return subject.bridge, subject.transformer
+    return subject.bridge, subject.transformer if kind is Transformer else engine_of(subject, kind)
 
 
 def name_of(layer: int, site: str) -> str:
@@ -84,7 +86,8 @@ def test_the_pattern_with_other_keys_is_the_hooked_one(model, pair):
     tokens, other = pair
     keys = cache_of(bridge, other)["blocks.1.attn.hook_k"]
     base = engine.run(tokens)
-    if engine.n_kv_heads < engine.n_heads:
+    group = engine.n_heads // engine.n_kv_heads
+    if group > 1 and isinstance(engine, HookedDecoder):
         with pytest.raises(Unsupported, match="share keys in groups"):
             engine.pattern_with_keys(base, Edit(1, "k", keys[:, :, 0], 0))
         return
@@ -93,14 +96,14 @@ def test_the_pattern_with_other_keys_is_the_hooked_one(model, pair):
 
         def put(activation, hook, head=head):
             activation = activation.clone()
-            activation[:, :, head] = keys[:, :, head]
+            activation[:, :, head // group] = keys[:, :, head // group]
             return activation
 
         def look(activation, hook, seen=seen):
             seen["pattern"] = activation
 
         logits_with(bridge, tokens, [("blocks.1.attn.hook_k", put), ("blocks.1.attn.hook_pattern", look)])
-        found = engine.pattern_with_keys(base, Edit(1, "k", keys[:, :, head], head))
+        found = engine.pattern_with_keys(base, Edit(1, "k", keys[:, :, head // group], head))
         assert found == pytest.approx(seen["pattern"][:, head], abs=1e-5)
         untouched = engine.attention(1, base.resid[1]).pattern[:, head]
         assert (found - untouched).abs().max() > 1e-3

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.paths import Part
 from circuit_claims.engine.unsupported import Unsupported
 from tests.conftest import HEADS, LAYERS
-from tests.support.other_architectures import load, save_tiny_decoder
+from tests.support.other_architectures import engine_of, load, save_tiny_decoder
 
 END = 8
 HEAD_PARTS = [Part(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
@@ -112,11 +113,11 @@ def test_parts_are_called_by_their_names():
     assert [str(Part(9, 1)), str(Part(10))] == ["L9H1", "MLP 10"]
 
 
+@pytest.mark.parametrize("kind", [ModuleDecoder, HookedDecoder])
 @pytest.mark.parametrize("architecture", ["Llama", "Qwen3", "sequential NeoX"])
-def test_other_architectures_agree_with_the_plain_passes(architecture, tmp_path, pair):
+def test_other_architectures_agree_with_the_plain_passes(architecture, kind, tmp_path, pair):
     subject = load(save_tiny_decoder(tmp_path / "model", architecture), "processed")
-    bridge, model = subject.bridge, subject.transformer
-    assert isinstance(model, HookedDecoder)
+    bridge, model = subject.bridge, engine_of(subject, kind)
     ours = model.path_patch_parts(model.run(pair[0]), model.run(pair[1]), SETS, (0, 2))
     for parts, resid in zip(SETS, ours, strict=True):
         assert torch.allclose(resid, plain(bridge, pair[0], pair[1], parts, (0, 2)), atol=1e-4), parts
