@@ -132,20 +132,23 @@ def tiny_config(name: str) -> Any:
     return getattr(transformers, kind)(vocab_size=len(vocabulary), **special, **given)
 
 
-def random_model(config: Any, seed: int = 0) -> torch.nn.Module:
-    """A model of this configuration, of random weights that make no two heads the same and attention far from uniform."""
+def random_model(config: Any, seed: int = 0, *, noise: float = 0.1, **options: Any) -> torch.nn.Module:
+    """A model of this configuration, of random weights that make no two heads the same and attention far from uniform.
+
+    noise: by how much norms' gains differ from 1, and biases from 0.
+    """
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(config).eval()
+    model = AutoModelForCausalLM.from_config(config, **options).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            noise = torch.randn(weight.shape, generator=generator)
+            normal = torch.randn(weight.shape, generator=generator)
             if weight.ndim > 1:
                 embedding = 2.0 if any(part in name for part in ("embed", "wte", "wpe")) else 1.0
-                weight.copy_(noise * embedding / weight.shape[-1] ** 0.5)
+                weight.copy_(normal * embedding / weight.shape[-1] ** 0.5)
             else:
-                weight.copy_(noise * 0.1 + (1.0 if name.endswith("weight") else 0.0))
+                weight.copy_(normal * noise + (1.0 if name.endswith("weight") else 0.0))
     return model
 
 
