@@ -104,6 +104,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon multi-query": CONFIGURATIONS["Falcon"],
 }
 
+#: The families but those that differ from others in frequencies of their rotation alone.
+UNLIKE = tuple(family for family in FAMILIES if family not in ("llama linear", "llama yarn", "llama llama3"))
 #: The families in which attention and MLP stand side by side: there is no stream between them.
 PARALLEL = frozenset(
     ("neox", "gpt-j", "stablelm parallel", "cohere", "cohere normed", "phi", "phi normed", "falcon", "falcon multi-query")

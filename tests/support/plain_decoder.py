@@ -1,7 +1,7 @@
 """A slow and plain twin of every engine: whole forward passes of transformers' own model, with PyTorch's own hooks.
 
 Nothing here is an engine's: no cone, no batch of interventions, no attention computed anew. One pass makes one set of edits,
-one position after the other.
+one prompt after the other.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -134,11 +134,11 @@ class _Hooks:
     def at(self, layer: int, *sites: str) -> list[Edit]:
         return [edit for edit in self.edits if edit.layer == layer and edit.site in sites]
 
-    def of_one_head(self, layer: int, *sites: str) -> list[Edit]:
+    def of_one_head(self, layer: int) -> list[Edit]:
         """Edits of the key or value of one head that shares it with others."""
         if self.plain.n_heads == self.plain.n_kv_heads:
             return []
-        return [edit for edit in self.at(layer, *sites) if edit.head is not None]
+        return [edit for edit in self.at(layer, "k", "v") if edit.head is not None]
 
     @contextmanager
     def hung(self) -> Iterator[None]:
@@ -176,11 +176,12 @@ class _Hooks:
         def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
             output = output.clone()
             for site in sites:
-                columns, single = self.plain.columns(site), self.of_one_head(layer, site) if site != "q" else []
-                there = put_all(output[..., columns], [edit for edit in self.at(layer, site) if edit not in single])
-                for edit in single:
-                    if edit.head == self.alone:
-                        there = put(there, replace(edit, head=self.plain.group_of(edit.one_head)))
+                columns, shared = self.plain.columns(site), site != "q" and self.plain.n_kv_heads < self.plain.n_heads
+                edits = self.at(layer, site)
+                there = put_all(output[..., columns], [edit for edit in edits if not shared or edit.head is None])
+                if shared and self.alone is not None:
+                    own = [edit for edit in edits if edit.head == self.alone]
+                    there = put_all(there, [replace(edit, head=self.plain.group_of(self.alone)) for edit in own])
                 output[..., columns] = there
                 if site == "v":
                     self.values = there
@@ -195,7 +196,7 @@ class _Hooks:
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             self.taken = {}
-            for head in sorted({edit.one_head for edit in self.of_one_head(layer, "k", "v")}):
+            for head in sorted({edit.one_head for edit in self.of_one_head(layer)}):
                 self.alone = head
                 self.found.own_pattern[layer, head] = attention(*args, **kwargs)[1][:, head]
                 self.alone = None
@@ -267,24 +268,23 @@ class _Hooks:
         return hook
 
 
-def positions_of(edit: Edit, prompt: int, activation: Tensor) -> Sequence[int]:
+def positions_of(edit: Edit, prompt: int, activation: Tensor) -> list[int]:
     """Where an edit is made in one prompt of an activation `[prompt, pos, ...]`."""
-    return range(activation.shape[1]) if edit.positions is None else edit.positions[prompt].tolist()
+    return list(range(activation.shape[1])) if edit.positions is None else edit.positions[prompt].tolist()
 
 
 def put(activation: Tensor, edit: Edit) -> Tensor:
-    """An edit, made one position after the other in an activation `[prompt, pos, (head,) d]`."""
+    """An edit, made in one prompt after the other of an activation `[prompt, pos, (head,) d]`."""
     activation = activation.clone()
-    for prompt in range(len(activation)):
-        for column, position in enumerate(positions_of(edit, prompt, activation)):
-            value = edit.value[prompt, column]
-            if edit.keep is not None:
-                gone = ~edit.keep[prompt, position]
-                activation[prompt, position, gone] = value[gone]
-            elif edit.head is None:
-                activation[prompt, position] = value
-            else:
-                activation[prompt, position, edit.head] = value
+    for prompt, value in enumerate(edit.value):
+        where = positions_of(edit, prompt, activation)
+        if edit.keep is not None:
+            gone = ~edit.keep[prompt]
+            activation[prompt][gone] = value[gone]
+        elif edit.head is None:
+            activation[prompt, where] = value
+        else:
+            activation[prompt, where, edit.head] = value
     return activation
 
 
