@@ -17,7 +17,7 @@ from tests.support.decoder_engines import (
     real,
     spread,
 )
-from tests.support.decoder_families import FAMILIES, tiny
+from tests.support.decoder_families import FAMILIES, save_tiny, tiny
 from tests.support.plain_decoder import some
 
 HEADS = range(4)
@@ -51,6 +51,20 @@ def test_the_twin_is_the_model_and_its_parts_make_up_the_stream(family):
         assert min(spread(attention), spread(mlp)) > 0.1 * spread(pre)
     logits = found.logits - found.logits.mean(-1, keepdim=True)
     assert logits.std() > 0.2
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "llama with lora"])
+@torch.no_grad()
+def test_a_family_comes_back_from_its_folder(family, tmp_path):
+    """With a tokenizer whose tokens it has embeddings of."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = save_tiny(family, tmp_path / "model")
+    loaded = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
+    size = len(AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    assert loaded.config.vocab_size == size
+    theirs = tiny(family, vocabulary=size)(input_ids=CLEAN, use_cache=False).logits
+    assert torch.equal(loaded(input_ids=CLEAN, use_cache=False).logits, theirs)
 
 
 @torch.inference_mode()

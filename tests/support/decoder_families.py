@@ -6,11 +6,23 @@ and a bias that is forgotten would not be seen.
 """
 
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from tests.support.tiny_configurations import CONFIGURATIONS, GROUPED, LLAMA3, NEO_ATTENTION, OPT, USUAL, random_model, rope
+from tests.support.tiny_configurations import (
+    CONFIGURATIONS,
+    GROUPED,
+    LLAMA3,
+    NEO_ATTENTION,
+    OPT,
+    USUAL,
+    random_model,
+    rope,
+    save_with_tokenizer,
+    tiny_config,
+)
 from tests.support.tiny_models import N_POSITIONS
 
 if TYPE_CHECKING:  # slow to import
@@ -114,13 +126,13 @@ PARALLEL = frozenset(
 POST_NORMED = frozenset(("gemma2", "gemma3", "olmo2"))
 
 
-def tiny(family: str, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
+def tiny(family: str, *, vocabulary: int = VOCABULARY) -> "PreTrainedModel":
     """A new copy of the family's model: the same weights at each call."""
     import transformers
 
     kind, given = FAMILIES[family]
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    config = getattr(transformers, kind)(vocab_size=VOCABULARY, **special, **given)
+    config = getattr(transformers, kind)(vocab_size=vocabulary, **special, **given)
     if "_remove_final_layer_norm" in given:
         config._remove_final_layer_norm = True
     seed = zlib.crc32(family.encode())
@@ -131,7 +143,15 @@ def tiny(family: str, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
                 weight *= 2
     if family == "llama with lora":
         _adapt(model, seed + 1)
-    return cast("PreTrainedModel", model.to(dtype).eval().requires_grad_(False))
+    return cast("PreTrainedModel", model.eval().requires_grad_(False))
+
+
+def save_tiny(family: str, folder: Path) -> Path:
+    """Save the family's model with the embedded model's tokenizer, for a whole subject, and give back its folder.
+
+    Of adapters that are not merged, nothing is saved.
+    """
+    return save_with_tokenizer(tiny(family, vocabulary=tiny_config("Llama").vocab_size), folder)
 
 
 def _adapt(model: Any, seed: int) -> None:
