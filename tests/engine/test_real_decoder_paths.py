@@ -8,7 +8,7 @@ from circuit_claims.engine.paths import Part, Receivers
 from circuit_claims.heads import Head
 from tests.support.decoder_engines import ALL, CLEAN, CORRUPTED, EFFECT, END, TWO, Real, agree, off, real
 from tests.support.decoder_families import UNLIKE
-from tests.support.plain_decoder import plain_parts, plain_path, some
+from tests.support.plain_decoder import plain_parts, plain_paths, some
 
 LAYERS = range(3)
 SEVERAL = (Head(2, 3), Head(1, 0), Head(2, 2))
@@ -97,7 +97,7 @@ def test_what_is_written_makes_up_the_final_stream(decoder):
 def test_path_patching_agrees_with_its_four_passes(decoder, receivers, positions, mlps):
     base, new = decoder.engine.run(CORRUPTED), decoder.engine.run(CLEAN)
     ours = decoder.engine.path_patch(base, new, SENDERS, receivers, positions, mlps=mlps)
-    passes = [plain_path(decoder.plain, CORRUPTED, CLEAN, heads, receivers, positions, mlps) for heads in SENDERS]
+    passes = plain_paths(decoder.plain, CORRUPTED, CLEAN, SENDERS, receivers, positions, mlps)
     theirs = torch.stack([each.final[:, -1] for each in passes])
     assert agree(ours, theirs)
     untouched = decoder.plain(CORRUPTED).final[:, -1]
@@ -131,7 +131,7 @@ def test_path_patching_with_heads_knocked_out(decoder, mlps):
     base, new, edits = decoder.engine.run(CORRUPTED), decoder.engine.run(CLEAN), knock_outs(decoder)
     senders = [*SENDERS, [Head(0, 2)], []]
     ours = decoder.engine.path_patch(base, new, senders, None, TWO, mlps=mlps, knocked_out=edits)
-    passes = [plain_path(decoder.plain, CORRUPTED, CLEAN, heads, None, TWO, mlps, edits) for heads in senders]
+    passes = plain_paths(decoder.plain, CORRUPTED, CLEAN, senders, None, TWO, mlps, edits)
     theirs = torch.stack([each.final[:, -1] for each in passes])
     assert agree(ours, theirs)
     assert off(theirs[0], theirs[-1]) > EFFECT and off(theirs[-1], decoder.plain(CORRUPTED).final[:, -1]) > EFFECT
@@ -145,7 +145,7 @@ def test_inputs_of_receivers_are_those_that_path_patching_sets(decoder):
         receivers = Receivers((*SEVERAL, Head(0, 1)), which)
         edits = decoder.engine.receiver_inputs(base, new, [Head(0, 1), Head(1, 3)], receivers, TWO)
         assert {(edit.layer, edit.head, edit.site) for edit in edits} == {(*head, which) for head in SEVERAL}
-        theirs = plain_path(decoder.plain, CORRUPTED, CLEAN, [Head(0, 1), Head(1, 3)], receivers, TWO)
+        (theirs,) = plain_paths(decoder.plain, CORRUPTED, CLEAN, [[Head(0, 1), Head(1, 3)]], receivers, TWO)
         assert agree(decoder.plain(CORRUPTED, edits).final[:, -1], theirs.final[:, -1])
         assert decoder.engine.receiver_inputs(base, new, [Head(2, 0)], receivers, TWO) == []
 

@@ -126,11 +126,15 @@ PARALLEL = frozenset(
 POST_NORMED = frozenset(("gemma2", "gemma3", "olmo2"))
 
 
-def tiny(family: str, *, vocabulary: int = VOCABULARY) -> "PreTrainedModel":
-    """A new copy of the family's model: the same weights at each call."""
+def tiny(family: str, *, vocabulary: int = VOCABULARY, **other: Any) -> "PreTrainedModel":
+    """A new copy of the family's model: the same weights at each call.
+
+    other: what is set otherwise in its configuration, for a model that must be another function of its tokens.
+    """
     import transformers
 
     kind, given = FAMILIES[family]
+    given = given | other
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = getattr(transformers, kind)(vocab_size=vocabulary, **special, **given)
     if "_remove_final_layer_norm" in given:

@@ -302,31 +302,34 @@ def some(values: Tensor, positions: Tensor | None) -> Tensor:
     return torch.stack([values[prompt, where] for prompt, where in enumerate(positions)])
 
 
-def plain_path(
+def plain_paths(
     plain: PlainDecoder,
     original: Tensor,
     new: Tensor,
-    senders: Sequence[Head],
+    senders: Sequence[Sequence[Head]],
     receivers: Receivers | None,
     positions: Tensor,
     mlps: str = "recomputed",
     knocked_out: Sequence[Edit] = (),
-) -> Pass:
-    """Path patching, word for word after Wang et al. 2022, appendix B: the last of its four passes."""
-    layers = range(len(plain.layers))
+) -> list[Pass]:
+    """Path patching, word for word after Wang et al. 2022, appendix B: for each set of senders, the last of four passes."""
+    layers, last = range(len(plain.layers)), []
     a, b = plain(original, knocked_out), plain(new, knocked_out)
-    edits = [Edit(layer, "z", a.at[layer, "z"]) for layer in layers]
+    frozen = [Edit(layer, "z", a.at[layer, "z"]) for layer in layers]
     if mlps == "frozen":
-        edits += [Edit(layer, "mlp_out", a.at[layer, "mlp_out"]) for layer in layers]
-    edits += [Edit(layer, "z", some(b.at[layer, "z"][:, :, head], positions), head, positions) for layer, head in senders]
-    c = plain(original, [*edits, *knocked_out])
-    if receivers is None:
-        return c
-    inputs = []
-    for layer, head in receivers.heads:
-        value = c.at[layer, receivers.input][:, :, plain.group_of(head, receivers.input)]
-        inputs.append(Edit(layer, receivers.input, some(value, positions), head, positions))
-    return plain(original, inputs)
+        frozen += [Edit(layer, "mlp_out", a.at[layer, "mlp_out"]) for layer in layers]
+    for heads in senders:
+        sent = [Edit(layer, "z", some(b.at[layer, "z"][:, :, head], positions), head, positions) for layer, head in heads]
+        c = plain(original, [*frozen, *sent, *knocked_out])
+        if receivers is None:
+            last.append(c)
+            continue
+        inputs = []
+        for layer, head in receivers.heads:
+            value = c.at[layer, receivers.input][:, :, plain.group_of(head, receivers.input)]
+            inputs.append(Edit(layer, receivers.input, some(value, positions), head, positions))
+        last.append(plain(original, inputs))
+    return last
 
 
 def plain_parts(
