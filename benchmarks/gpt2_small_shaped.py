@@ -1,7 +1,7 @@
 """What is timed: a random model of GPT-2 small's shape, as TransformerLens holds it and as the engine does, and its prompts."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,11 @@ class Work:
     clean: Int[Tensor, "prompt pos"]
     corrupted: Int[Tensor, "prompt pos"]
     answers: Int[Tensor, "prompt two"]
+    own: Any = None  # the model as transformers loads it, where a peer is a loop over its own forward pass
+
+    def with_own(self, model: Any) -> "Work":
+        """The same with the model as transformers loads it."""
+        return replace(self, own=model)
 
     @property
     def n_prompts(self) -> int:

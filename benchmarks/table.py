@@ -13,7 +13,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Row:
-    """One sweep against one peer, timed in one process.
+    """One sweep of one model against one peer, timed in one process.
 
     ours_s, peer_s: seconds, the median of the rounds. ratio: peer_s / ours_s, of which more is better. target: what the ratio
     is aimed at. max_abs_diff: between the two grids, in logits. peer_calls and peer_calls_timed: how many interventions the
@@ -22,6 +22,7 @@ class Row:
     them, as a share of what this machine's matrix products reach.
     """
 
+    model: str
     sweep: str
     ours_s: float
     peer: str

@@ -9,10 +9,7 @@ A task's function makes it on the half of the prompts that verdicts are given on
 else is said, prompts begin with BOS where the model was loaded so, and in the tasks that were published with it.
 """
 
-from circuit_claims.cards.card import Card, CardError
-from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.prompts import acronyms, facts, greater_than, ioi
-from circuit_claims.subjects.card_choice import card_for
 from circuit_claims.subjects.find import choose
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.acronyms import task as acronym_task
@@ -34,14 +31,15 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     weights: str = "processed",
-    prepend_bos: bool = False,
+    prepend_bos: bool | None = None,
     names: str | None = None,
-    drop_names: bool = False,
     max_memory: float = 1.0,
 ) -> Subject:
-    """A model with its tokenizer and its card: `mini` (embedded), `gpt2`, any other hub id, a folder, or a control (`planted`).
+    """A model with its tokenizer and its card: `mini` (embedded), `gpt2`, any other hub id, a folder, a GGUF file,
+    or a control (`planted`).
 
-    The other arguments are the options of the same names that pytest takes. A model that no card goes with has an empty one,
+    The other arguments are the options of the same names that pytest takes; prepend_bos is `--bos`: None is as the tokenizer
+    does. A model that no card goes with has an empty one,
     which names no heads: find them with `circuit-claims discover`.
 
     Raises SubjectError, with one sentence, where there is no such model or it cannot be measured.
@@ -54,15 +52,9 @@ def load(
         mode=weights,
         prepend_bos=prepend_bos,
         names_file=names,
-        drop_names=drop_names,
         max_memory=int(max_memory * 1e9),
     )
-    try:
-        known = card_for(settings.name, card)
-    except CardError as error:
-        raise SubjectError(str(error)) from error
-    empty = Card(settings.name, settings.name, (), 0, 0, families={}, values={}) if known is None else None
-    prepared = prepare(settings, card=empty)
+    prepared = prepare(settings)
     use_few_threads(prepared.folder.n_parameters)
     return Subject(prepared)
 
@@ -102,4 +94,4 @@ def Successors(model: Subject, *, prepend_bos: bool | None = None) -> next_score
 
 
 def _bos(model: Subject, prepend_bos: bool | None) -> bool:
-    return model.settings.prepend_bos if prepend_bos is None else prepend_bos
+    return model.prepend_bos if prepend_bos is None else prepend_bos

@@ -8,6 +8,7 @@ has this package installed; what a run of claims needs besides is loaded once th
 pytest_plugins = [
     "circuit_claims.fixtures.options",
     "circuit_claims.fixtures.profiles",
+    "circuit_claims.fixtures.bos",
     "circuit_claims.fixtures.subject",
     "circuit_claims.fixtures.weights",
     "circuit_claims.fixtures.header",

@@ -366,9 +366,7 @@ def _names_given(arguments: Any) -> dict[str, str]:
         option, equals, value = argument.partition("=")
         if option == "--names":
             given["names"] = value if equals else following
-        elif option == "--drop-names":
-            given["names of several tokens"] = "left out"
-    return {"names": "the suite's", "names of several tokens": "refused"} | given
+    return {"names": "the suite's"} | given
 
 
 def _read_json(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -1,9 +1,11 @@
 """The table that closes a run in the terminal: claim, expected, observed with its interval, n, verdict.
 
 Plain text, made for a given width. Where the claims' names have no room beside the numbers, each gets a line of its own above
-them: a name that is cut to a few letters tells nobody which claim fell.
+them: a name that is cut to a few letters tells nobody which claim fell. Many claims of a chapter that are untested for one
+reason, as where the model has no card, are one line.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from circuit_claims.reports import chapters, multiplicity, wording
-from circuit_claims.verdicts.rows import HOLDS, KNOWN_FALSE
+from circuit_claims.verdicts.rows import HOLDS, KNOWN_FALSE, UNTESTED
 
 _HEADINGS = ("claim", "expected", "observed", "n")
 _GAP = "  "
 _LEAST_NAME = 40
+#: Claims of a chapter that are untested for the same reason, from which on one line stands for all of them.
+_MANY_ALIKE = 6
 _QUIET = (HOLDS, KNOWN_FALSE)
 
 
@@ -47,7 +51,10 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
         # One chapter's counts are those of the run, which come last.
         heading += f": {wording.counts_line(chapter)}" if len(in_chapters) > 1 else ""
         lines.append(Line(shorten(heading, max(width, _LEAST_NAME))))
+        alike = _untested_alike(chapter)
         for row in chapter:
+            if row.get("verdict") == UNTESTED and wording.reason(row) in alike:
+                continue
             name, *numbers = cells[id(row)]
             if stacked:
                 lines.append(Line(_GAP + shorten_name(name, max(width - len(_GAP), _LEAST_NAME))))
@@ -59,9 +66,22 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
             if any(said):
                 text = " · ".join(part for part in said if part)
                 lines.append(Line(_GAP * 3 + shorten(text, max(width - len(_GAP) * 3, _LEAST_NAME))))
+        for why, number in alike.items():
+            lines.append(
+                Line(
+                    _GAP + shorten(f"{number} claims: {why}", max(width, _LEAST_NAME) - len(_GAP * 3 + UNTESTED)) + _GAP * 2,
+                    UNTESTED,
+                )
+            )
     errors = multiplicity.line(rows)
     lines += [Line(""), Line(wording.counts_line(rows))]
     return [*lines, Line(shorten(errors, max(width, _LEAST_NAME)))] if errors else lines
+
+
+def _untested_alike(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The reasons that many claims of a chapter are untested for, each with their number: one line says it of all of them."""
+    reasons = Counter(wording.reason(row) for row in rows if row.get("verdict") == UNTESTED)
+    return {why: number for why, number in reasons.items() if number >= _MANY_ALIKE}
 
 
 def shorten(text: str, width: int) -> str:

@@ -13,7 +13,7 @@ from transformers import GPT2LMHeadModel  # noqa: F401
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from tests.support.claim_projects import project, same_profile  # noqa: F401 - fixtures for every test of claims
-from tests.support.hub_caches import cache, network  # noqa: F401 - fixtures
+from tests.support.hub_caches import cache, hub, network  # noqa: F401 - fixtures
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
 
 LAYERS, HEADS, WIDTH = 3, 4, 32

@@ -57,13 +57,18 @@ _CARD_KEYS = frozenset(
 )
 #: What a chapter, a file of its own, may add.
 _CHAPTER_KEYS = frozenset({"settings", "families", "values", "tables", "contested", "known_false"})
+#: What `--card` is told for no card, and what the card of a model that has none is called.
+NONE = "none"
 #: Where a card's numbers come from: the literature, or measurements of that very model, as discovery's are.
 PUBLISHED, MEASURED = "published", "measured"
 
 
 @dataclass(frozen=True, repr=False)
 class Card:
-    """One model's circuits: as published, or (`basis` is "measured") as they were measured with this suite."""
+    """One model's circuits: as published, or (`basis` is "measured") as they were measured with this suite.
+
+    `missing` is the sentence with which whatever is asked of it is untested, where it stands for no card at all: see `none`.
+    """
 
     name: str
     title: str
@@ -79,6 +84,19 @@ class Card:
     companion_sets: CompanionSets = field(default_factory=CompanionSets)
     settings: CardSettings = field(default_factory=CardSettings)
     basis: str = PUBLISHED
+    missing: str = ""
+
+    @classmethod
+    def none(cls, n_layers: int, n_heads: int, missing: str) -> "Card":
+        """What stands for the card of a model that has none: it names no heads and no values.
+
+        missing: why there is none, and what to do, in one sentence.
+        """
+        return cls(NONE, "no card", (), n_layers, n_heads, families={}, values={}, missing=missing)
+
+    def _untested(self, what: str) -> Untested:
+        """That something is not on the card; of no card at all, that there is none."""
+        return Untested(self.missing or what)
 
     def __repr__(self) -> str:
         """Short: hypothesis prints a claim's arguments with a counterexample."""
@@ -95,7 +113,7 @@ class Card:
         Raises Untested where the card has none.
         """
         if name not in self.families:
-            raise Untested(
+            raise self._untested(
                 f"the card {self.name!r} names no {name!r} heads: add [families.{name.replace(' ', '_')}] to it to test this"
             )
         return self.families[name]
@@ -114,10 +132,17 @@ class Card:
         """
         key = key.replace(" ", "_")
         if key not in self.values:
-            raise Untested(
+            raise self._untested(
                 f"the card {self.name!r} has no value {key!r}{_elsewhere('values', key)}: add [values.{key}] with its source"
             )
         return self.values[key]
+
+    def get(self, key: str) -> Published | None:
+        """The published value under `key`; None where there is no card at all, for claims that a word's own bound is left to.
+
+        Raises Untested where there is a card, and it has none: what discovery finds short of the word, it leaves out.
+        """
+        return None if self.missing else self[key]
 
     def table(self, key: str) -> PublishedTable:
         """The published table under `key`; spaces stand for underscores, but its rows and columns are named as on the card.
@@ -126,7 +151,7 @@ class Card:
         """
         key = key.replace(" ", "_")
         if key not in self.tables:
-            raise Untested(
+            raise self._untested(
                 f"the card {self.name!r} has no table {key!r}{_elsewhere('tables', key)}: add [tables.{key}] with its source"
             )
         return self.tables[key]
@@ -150,7 +175,7 @@ class Card:
         if circuit == "full" and nodes:
             return nodes
         table = "[families.*] with heads" if circuit == "full" else f"[circuits.{circuit.replace(' ', '_')}] with its source"
-        raise Untested(f"the card {self.name!r} has no circuit {circuit!r}: add {table} to it to test this")
+        raise self._untested(f"the card {self.name!r} has no circuit {circuit!r}: add {table} to it to test this")
 
     def nodes_of(self, family_name: str) -> tuple[tuple[Head, str], ...]:
         """The (head, position) pairs of one family, in the card's order.
@@ -184,7 +209,9 @@ class Card:
         for family in self.families.values():
             if head in family.heads and not family.role_only:
                 return tuple(fellow for fellow in family.heads if fellow != head)
-        raise Untested(f"the card {self.name!r} has {head} in no family: add it to one, or list its [companions], to test this")
+        raise self._untested(
+            f"the card {self.name!r} has {head} in no family: add it to one, or list its [companions], to test this"
+        )
 
     @cached_property
     def named_heads(self) -> tuple[Head, ...]:

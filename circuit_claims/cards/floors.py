@@ -2,7 +2,8 @@
 
 A card's bound follows what was found: on a model that prefers IO on 7 % of prompts, its card would have "IO outranks S on
 nearly every prompt" mean 7 %, and it would hold. So a sentence with such a word takes its bound from both: the card's, and the
-word's. What discovery finds short of the word, it leaves out of the card, with the reason.
+word's. What discovery finds short of the word, it leaves out of the card, with the reason. Where there is no card at all, the
+word alone is the bound: `at_least(card.get("prefers_io"), NEARLY_EVERY, "nearly every prompt")`.
 """
 
 import dataclasses
@@ -27,8 +28,13 @@ GOOD_PART = 0.1
 FEW = 0.25
 
 
-def at_least(bound: Published, floor: float, word: str) -> Published:
-    """The card's bound from below, or the word's where that asks for more; `word` is how the report says it."""
+def at_least(bound: Published | None, floor: float, word: str) -> Published:
+    """The card's bound from below, or the word's where that asks for more, or there is no card.
+
+    word: how the report says it.
+    """
+    if bound is None:
+        return Published(word, float(floor), float(floor), None, "", f"no card; the bound: {word}, at least {floor:g}")
     low = bound.value if bound.low is None else bound.low
     if low >= floor:
         return bound
@@ -36,8 +42,13 @@ def at_least(bound: Published, floor: float, word: str) -> Published:
     return dataclasses.replace(bound, low=floor, high=high, source=_said(bound, word, f"at least {floor:g}"))
 
 
-def at_most(bound: Published, ceiling: float, word: str) -> Published:
-    """The card's bound from above, or the word's where that asks for more; `word` is how the report says it."""
+def at_most(bound: Published | None, ceiling: float, word: str) -> Published:
+    """The card's bound from above, or the word's where that asks for more, or there is no card.
+
+    word: how the report says it.
+    """
+    if bound is None:
+        return Published(word, float(ceiling), None, float(ceiling), "", f"no card; the bound: {word}, at most {ceiling:g}")
     high = bound.value if bound.high is None else bound.high
     if high <= ceiling:
         return bound

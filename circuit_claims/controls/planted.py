@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from circuit_claims.controls.disk_cache import fingerprint, kept, source_of
 from circuit_claims.controls.plan import NAME_MOVERS, Plan, plan
+from circuit_claims.controls.sources import source_of
 from circuit_claims.heads import Head
+from circuit_claims.models.disk_cache import fingerprint, kept
 
 WRITTEN_BY = ("plan.py", "spherical_codes.py", "planted.py", "vocabulary.py", "construction.py")
 

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuit_claims.controls.disk_cache import fingerprint, kept, source_of
+from circuit_claims.controls.sources import source_of
+from circuit_claims.models.disk_cache import fingerprint, kept
 
 WRITTEN_BY = ("random_weights.py", "saving.py", "vocabulary.py")
 SEED = 0

@@ -16,7 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from circuit_claims.controls.disk_cache import fingerprint, kept, source_of
+from circuit_claims.controls.sources import source_of
+from circuit_claims.models.disk_cache import fingerprint, kept
 
 SEED = 0
 ATTENTION = re.compile(r"(?:.*\.)?h\.(\d+)\.attn\.(c_attn|c_proj)\.(weight|bias)")

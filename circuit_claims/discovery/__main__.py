@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from circuit_claims.option_checks import FEWEST_PROMPTS, SWITCHES, contradiction, wrong_seed
+from circuit_claims.option_checks import BOS, BOS_SPELLINGS, FEWEST_PROMPTS, contradiction, wrong_seed
 
-ONE_VALUE = tuple("--subject --out --title --prompts --chapters --seed --device --dtype --weights --names".split())
+ONE_VALUE = tuple("--subject --out --title --prompts --chapters --seed --device --dtype --weights --names --bos".split())
 #: Of what is embedded in this project; any other model is called what its folder is called.
 TITLES = {"mini": "mini, the embedded model"}
 
@@ -33,7 +33,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         prog="circuit-claims discover", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--subject", required=True, metavar="NAME", help="as for pytest: mini, gpt2, another hub id, or a folder")
+    add("--subject", required=True, metavar="NAME", help="as for pytest: mini, gpt2, another hub id, a folder, or a GGUF file")
     add("--out", default="", metavar="FILE", help="the card to write (<the subject's name>-card.toml in this folder)")
     add("--title", default="", help="of the card (the subject's name)")
     add("--prompts", type=int, default=960, metavar="N", help=f"to measure on (960), at least {FEWEST_PROMPTS}")
@@ -44,11 +44,13 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--dtype", default="float32", choices=["float32", "float64", "bfloat16", "float16"], help="of the weights (float32)")
     add("--weights", default="processed", choices=["raw", "processed"], help="as for pytest (processed)")
     add("--names", metavar="FILE", help="first names to use in the prompts, one a line")
-    add("--drop-names", action="store_true", help="leave out names that are not one token for the subject's tokenizer")
-    add("--prepend-bos", action=argparse.BooleanOptionalAction, default=False, help="begin prompts with BOS (no)")
+    add("--drop-names", action="store_true", help="of no effect any more: names that are not one token are left out anyway")
+    add("--bos", default="auto", choices=list(BOS), help="whether prompts begin with BOS (as the tokenizer does)")
+    add("--prepend-bos", action="store_const", dest="bos", const="yes", help="the same as --bos yes")
+    add("--no-prepend-bos", action="store_const", dest="bos", const="no", help="the same as --bos no")
     given = sys.argv[1:] if given is None else given
     args = parser.parse_args(given)
-    if twice := contradiction(given, ONE_VALUE, SWITCHES):
+    if twice := contradiction(given, ONE_VALUE, BOS_SPELLINGS):
         parser.error(twice)
     return args
 
@@ -101,7 +103,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def _discover(args: argparse.Namespace) -> None:
-    from circuit_claims.cards.card import Card
+    from circuit_claims.cards.card import NONE, Card
     from circuit_claims.cards.settings import CardSettings, names_in_short
     from circuit_claims.discovery import card_text, chapters, families, tables, values
     from circuit_claims.discovery.findings import without_empty_bounds
@@ -113,30 +115,32 @@ def _discover(args: argparse.Namespace) -> None:
 
     settings = Settings(
         name=choose(args.subject)[0],
+        card=NONE,
         device=args.device,
         dtype=args.dtype,
         mode=args.weights,
-        prepend_bos=args.prepend_bos,
+        prepend_bos=BOS[args.bos],
         names_file=args.names,
-        drop_names=args.drop_names,
     )
-    prepared = prepare(settings, card=Card(settings.name, settings.name, (), 0, 0, families={}, values={}))
+    prepared = prepare(settings)
     name = prepared.folder.name
     path = Path(args.out or f"{_as_file_name(name)}-card.toml").expanduser().resolve()
     if not args.force:
         card_text.refuse_to_overwrite(path)
     if path.is_dir() or not path.parent.is_dir():
         raise SubjectError(f"{path} cannot be written, since it is a folder or in none: name a file with --out")
+    if prepared.about_names:
+        print(prepared.about_names, file=sys.stderr)
     use_few_threads(prepared.folder.n_parameters)
     subject = Subject(prepared)
     model = subject.transformer
-    survey = Survey.of(subject, n=args.prompts, seed=args.seed, prepend_bos=args.prepend_bos)
+    survey = Survey.of(subject, n=args.prompts, seed=args.seed, prepend_bos=subject.prepend_bos)
     try:
         survey.ioi.prompts(args.prompts)
     except ValueError as error:
         raise SubjectError(str(error)) from error
     parts = values.PARTS | tables.PARTS
-    bos = "with BOS" if args.prepend_bos else "without BOS"
+    bos = "with BOS" if subject.prepend_bos else "without BOS"
     source = f"circuit-claims discover: {args.prompts} prompts of the discovery half, seed {args.seed}, {bos}, "
     source += f"{args.weights} weights"
     names = args.chapters.split(",") if args.chapters else chapters.names()
@@ -162,7 +166,7 @@ def _discover(args: argparse.Namespace) -> None:
             kept = {part: without_empty_bounds(of_part, shape) for part, of_part in there.findings.items()}
             beside[chapter] = replace(there, findings=kept)
     measured_with = CardSettings(
-        args.prepend_bos, args.weights, args.dtype, names_in_short(subject.names), args.prompts, args.seed
+        subject.prepend_bos, args.weights, args.dtype, names_in_short(subject.names), args.prompts, args.seed
     )
     provenance = f"weights {subject.weights_sha256}, torch {versions()['torch']}, {args.dtype}"
     written = card_text.card_text(
@@ -207,7 +211,7 @@ def _summarise(survey: Any, found: dict[str, Any], args: argparse.Namespace, pat
     shown = _shown(path)
     given = {"--weights": (args.weights, "processed"), "--dtype": (args.dtype, "float32"), "--names": (args.names, None)}
     options = [part for option, (value, default) in given.items() if value != default for part in (option, value)]
-    options += ["--prepend-bos"] * args.prepend_bos + ["--drop-names"] * args.drop_names
+    options += ["--bos", args.bos] * (args.bos != "auto")
     command = shlex.join(["circuit-claims", "run", "-k", "ioi", "--subject", args.subject, "--card", shown, *options])
     print(*lines, f"card to review: {shown}", f"next: {command}", sep="\n")
 

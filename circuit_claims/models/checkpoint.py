@@ -6,6 +6,7 @@ Only names, shapes and dtypes are read, from the headers of safetensors files: n
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from circuit_claims.models.subject_error import SubjectError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLE = "pytorch_model.bin"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 #: Dtypes of weights that are numbers as they are; any other holds codes that need a scale or a table.
 PLAIN_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
@@ -37,22 +39,28 @@ class Tensor(NamedTuple):
         return math.prod(self.shape)
 
 
-def refuse_adapter(path: Path) -> None:
-    """Raise SubjectError where the folder holds an adapter, with or without its base.
+def has_adapter(path: Path) -> bool:
+    """Whether files of an adapter lie in a folder."""
+    return any((path / name).exists() for name in ADAPTER_FILES)
 
-    transformers applies an adapter that lies beside its base only where peft is installed, so that the same folder would be two
-    models.
+
+def refuse_remote_code(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise SubjectError where config.json wants the model to be made by code that comes with its weights.
+
+    Where transformers has a class of that name, that one is taken.
     """
-    there = [name for name in ADAPTER_FILES if (path / name).exists()]
-    if not there:
+    wanted = config.get("auto_map")
+    if not isinstance(wanted, Mapping):
         return
-    merge = "merge it with peft, `merge_and_unload().save_pretrained(folder)`, and name that folder"
-    if (path / "config.json").exists() and ((path / SINGLE).exists() or (path / INDEX).exists()):
-        raise SubjectError(
-            f"{path} holds an adapter ({there[0]}) beside base weights, and which of the two models is meant cannot be known: "
-            f"{merge}, or move the adapter's files away to test the base alone"
-        )
-    raise SubjectError(f"{path} holds an adapter ({there[0]}) without the model that it adapts: {merge}")
+    import transformers
+
+    for kind in ("AutoModelForCausalLM", "AutoConfig"):
+        place = wanted.get(kind)
+        if isinstance(place, str) and not hasattr(transformers, place.rpartition(".")[2]):
+            raise SubjectError(
+                f"config.json in {path} asks for code that comes with the weights (auto_map: {place}), and no such code is "
+                "run: name a model of an architecture that transformers has"
+            )
 
 
 def refuse_quantised(path: Path, config: Mapping[str, Any]) -> None:
@@ -87,7 +95,7 @@ def weight_files(path: Path, config: Mapping[str, Any]) -> tuple[Path, ...]:
     if not isinstance(chosen, str) or Path(chosen).name != chosen:
         raise SubjectError(f"config.json in {path} names weights outside its folder ({chosen!r}): name a file in it")
     if not (path / chosen).exists():
-        raise SubjectError(f"{path} {_instead(path)}: save them as safetensors with `model.save_pretrained(folder)`")
+        raise SubjectError(f"{path} {_instead(path)}: save them as safetensors with {_how_to_save(path)}")
     if not chosen.endswith(".index.json"):
         return (path / chosen,)
     try:
@@ -111,6 +119,14 @@ def _instead(path: Path) -> str:
         return f"has neither {SINGLE} nor {INDEX}, and transformers reads no other file ({others[0]})"
     pickled = any(path.glob("*.bin")) or any(path.glob("*.pt"))
     return "has its weights only as pickles, which can run code" if pickled else "has no weights"
+
+
+def _how_to_save(path: Path) -> str:
+    if not (path / PICKLE).exists() and not (path / f"{PICKLE}.index.json").exists():
+        return "`model.save_pretrained(folder)`"
+    # transformers reads a pickle as tensors alone (torch.load's weights_only), and writes the others beside it.
+    code = f"from transformers import AutoModelForCausalLM as M; f = {str(path)!r}; M.from_pretrained(f).save_pretrained(f)"
+    return f"`python -c {shlex.quote(code)}`, where you trust them"
 
 
 def headers(files: Iterable[Path]) -> dict[str, Tensor]:

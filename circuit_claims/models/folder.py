@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ from circuit_claims.models.checkpoint import (
     INDEX,
     SINGLE,
     headers,
-    refuse_adapter,
     refuse_codes,
     refuse_quantised,
+    refuse_remote_code,
     weight_files,
 )
 from circuit_claims.models.subject_error import SubjectError
@@ -26,7 +28,7 @@ class ModelFolder:
     """A folder in Hugging Face's layout whose files have been looked at.
 
     name: how the user called it; source: where it came from, for the report; weights: the files that are loaded, and no others;
-    n_parameters: as their headers say.
+    n_parameters: as their headers say; originals: the files that this folder was made from, where it was made in the cache.
     """
 
     name: str
@@ -35,15 +37,33 @@ class ModelFolder:
     config: dict[str, Any]
     weights: tuple[Path, ...]
     n_parameters: int
+    originals: tuple[Path, ...] = ()
 
     def sha256(self) -> str:
-        """The checksum of the weight files that are loaded, in the order of their names."""
-        digest = hashlib.sha256()
-        for path in self.weights:
-            with path.open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-        return digest.hexdigest()
+        """The checksum of the weight files that are loaded, in the order of their names; where they were made from others, of
+        those.
+        """
+        return sha256_of(self.originals or self.weights)
+
+
+def sha256_of(files: Iterable[Path]) -> str:
+    """The checksum of files one after the other. A file that stays as it is is read once."""
+    return _sha256(tuple((path, *_state(path)) for path in files))
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache
+def _sha256(files: tuple[tuple[Path, int, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, *_ in files:
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def inspect_folder(name: str, path: Path, source: str) -> ModelFolder:
@@ -51,7 +71,6 @@ def inspect_folder(name: str, path: Path, source: str) -> ModelFolder:
 
     Raises SubjectError where its files are not what they should be.
     """
-    refuse_adapter(path)
     config_path = path / "config.json"
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
@@ -61,6 +80,7 @@ def inspect_folder(name: str, path: Path, source: str) -> ModelFolder:
         raise SubjectError(f"{config_path} cannot be read as JSON ({error}): restore the file") from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise SubjectError(f"{config_path} names no model_type: restore the file that `model.save_pretrained(...)` wrote")
+    refuse_remote_code(path, config)
     refuse_quantised(path, config)
     # Attention weights by themselves may have any name; who loads a model asks `weight_files` again (`prepare`).
     others = tuple(sorted(path.glob("*.safetensors")))

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.protocol import Engine
@@ -13,8 +14,12 @@ from circuit_claims.subjects.faithful_boot import Reference
 
 #: What `check_against` allows between an engine's forward pass and the bridge's, in log-probability, by dtype.
 AGREEMENT = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.5, torch.float16: 0.1}
-#: In the order in which they are tried: the fast one for GPT-2's family, then hooks for the others.
-ENGINES: tuple[type[Transformer] | type[HookedDecoder], ...] = (Transformer, HookedDecoder)
+#: In the order in which they are tried: plain tensors for GPT-2's family, the model's own modules, and hooks for what is left.
+ENGINES: tuple[type[Transformer] | type[ModuleDecoder] | type[HookedDecoder], ...] = (
+    Transformer,
+    ModuleDecoder,
+    HookedDecoder,
+)
 
 
 def choose_engine(bridge: Any, reference: Reference, *, dtype: torch.dtype, max_memory: int) -> Engine | str:

@@ -15,8 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from circuit_claims.engine.streams import streams_before
 from circuit_claims.models.checkpoint import refuse_unused, some_of
 from circuit_claims.models.subject_error import SubjectError, first_line
+from circuit_claims.subjects.causality import refuse_encoder, refuse_looking_ahead
 
 if TYPE_CHECKING:  # slow to import
     from transformers import PreTrainedModel
@@ -56,7 +58,7 @@ class Reference:
     @torch.no_grad()
     def of(cls, model: "PreTrainedModel", tokens: Int[Tensor, "row pos"]) -> "Reference":
         """Run the model on these tokens."""
-        with _streams(_layers(model)) as streams:
+        with streams_before(_layers(model)) as streams:
             log_probs = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
         return cls(tokens, log_probs, tuple(streams), next(model.parameters()).dtype)
 
@@ -98,9 +100,14 @@ def load_config(path: Path) -> Any:
     try:
         whole = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
         text = whole.get_text_config()
-        return text if text is not whole and type(text) in MODEL_FOR_CAUSAL_LM_MAPPING else whole
     except Exception as error:  # transformers raises many kinds here; the user can do one thing about all of them
         raise _no_model(path, error) from error
+    if getattr(whole, "is_encoder_decoder", False):
+        raise SubjectError(
+            f"the model in {path} is an encoder with a decoder ({whole.model_type}), which reads two texts: name a causal "
+            "language model, such as GPT-2 or Llama"
+        )
+    return text if text is not whole and type(text) in MODEL_FOR_CAUSAL_LM_MAPPING else whole
 
 
 def make_empty(path: Path, config: Any) -> "PreTrainedModel":
@@ -112,9 +119,11 @@ def make_empty(path: Path, config: Any) -> "PreTrainedModel":
 
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:  # as above
         raise _no_model(path, error) from error
+    refuse_encoder(path, model)
+    return model
 
 
 def _no_model(path: Path, error: Exception) -> SubjectError:
@@ -126,7 +135,8 @@ def _no_model(path: Path, error: Exception) -> SubjectError:
 def load_model(path: Path, dtype: torch.dtype) -> "PreTrainedModel":
     """The causal language model in a folder, with every tensor of its checkpoint in use.
 
-    Raises SubjectError where a weight is missing, has another shape, or is not used.
+    Raises SubjectError where a weight is missing, has another shape, is not used, or is no number, and where the model looks at
+    later tokens.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
@@ -144,6 +154,7 @@ def load_model(path: Path, dtype: torch.dtype) -> "PreTrainedModel":
             local_files_only=True,
             dtype=dtype,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
             **({} if alone else {"key_mapping": WITHIN}),
         )
     except Exception as error:  # as above
@@ -152,15 +163,43 @@ def load_model(path: Path, dtype: torch.dtype) -> "PreTrainedModel":
         ) from error
     model, report = loaded  # with output_loading_info, both
     # Heads that are tied to the embeddings are not among those that are missing: transformers has tied them.
-    wrong = sorted(report["missing_keys"]) + sorted(str(key[0]) for key in report["mismatched_keys"])
+    if report["mismatched_keys"]:
+        raise _other_shapes(path, config, sorted(report["mismatched_keys"]))
+    wrong = sorted(report["missing_keys"])
     if wrong:
         raise SubjectError(
-            f"the weights in {path} do not fit its config.json ({some_of(wrong)} missing or of another shape): "
-            "restore the two from one model"
+            f"the weights in {path} do not fit its config.json ({some_of(wrong)} missing): restore the two from one model"
         )
     unexpected = [key for key in report["unexpected_keys"] if alone or not _other_sense(key)]
     refuse_unused(path, unexpected)
-    return model.eval().requires_grad_(False)
+    _refuse_no_numbers(path, model)
+    model.eval().requires_grad_(False)
+    refuse_looking_ahead(path, model)
+    return model
+
+
+def _other_shapes(path: Path, config: Any, keys: Sequence[tuple[str, Sequence[int], Sequence[int]]]) -> SubjectError:
+    """What is to be said of tensors that have one shape in the file and another in the model."""
+    name, there, wanted = keys[0]
+    said = f"{name} is {' × '.join(map(str, there))} in the file, and config.json makes it {' × '.join(map(str, wanted))}"
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    if list(there[1:]) == list(wanted[1:]) and wanted[0] == vocabulary:
+        return SubjectError(
+            f"the embeddings in {path} were resized after its config.json was written ({said}): set vocab_size to {there[0]} "
+            "there, where the tokenizer has been extended, or restore the two from one model"
+        )
+    more = f", and {len(keys) - 1} more" if len(keys) > 1 else ""
+    return SubjectError(f"the weights in {path} do not fit its config.json ({said}{more}): restore the two from one model")
+
+
+def _refuse_no_numbers(path: Path, model: "PreTrainedModel") -> None:
+    for name, weight in model.named_parameters():
+        # The least and the largest are NaN where any is, and take no copy.
+        if weight.numel() and not all(bool(end.isfinite()) for end in weight.aminmax()):
+            raise SubjectError(
+                f"{name} in {path} holds values that are no numbers (NaN or infinite): copy or download the weights again, or "
+                "name an earlier checkpoint"
+            )
 
 
 def _other_sense(key: str) -> bool:
@@ -232,6 +271,7 @@ def boot(path: Path, tokenizer: Any, device: torch.device, dtype: torch.dtype, m
     if mode == "processed":
         with _as_sentence(f"TransformerLens cannot process the weights of {name}", "run with --weights raw"):
             bridge.enable_compatibility_mode(disable_warnings=True)
+            bridge.requires_grad_(False)  # processing makes parameters anew
             logits, streams = _run(bridge, tokens)
         if not reference.agrees(logits):
             raise SubjectError(
@@ -279,7 +319,7 @@ def _as_sentence(what: str, todo: str) -> Iterator[None]:
 
 @torch.no_grad()
 def _run(bridge: Any, tokens: Int[Tensor, "row pos"]) -> tuple[Tensor, list[Tensor]]:
-    with _streams(list(getattr(bridge, "blocks", ()))) as streams:
+    with streams_before(list(getattr(bridge, "blocks", ()))) as streams:
         logits = bridge(tokens, prepend_bos=False)
     return logits, streams
 
@@ -289,23 +329,3 @@ def _layers(model: "PreTrainedModel") -> list[nn.Module]:
     n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = (list(part) for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_layers)
     return next(lists, [])
-
-
-@contextmanager
-def _streams(layers: Sequence[nn.Module]) -> Iterator[list[Float[Tensor, "row pos d_model"]]]:
-    """The stream before each of these layers in the pass that is made in here, and after the last, as copies."""
-    found: list[Tensor] = []
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.append((args[0] if args else kwargs["hidden_states"]).detach().clone())
-
-    def after(module: nn.Module, args: Any, output: Any) -> None:
-        found.append((output if isinstance(output, Tensor) else output[0]).detach().clone())
-
-    handles = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
-    handles += [layer.register_forward_hook(after) for layer in layers[-1:]]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -22,12 +22,12 @@ from circuit_claims.models.folder import ModelFolder
 from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
 from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.prompts.templates import longest_text
-from circuit_claims.subjects.card_choice import card_for, no_card_goes_with
+from circuit_claims.subjects.card_choice import card_for, no_card
 from circuit_claims.subjects.engine_choice import choose_engine
 from circuit_claims.subjects.faithful_boot import boot, context_of, embedded, load_config, make_empty
 from circuit_claims.subjects.find import find_folder
 from circuit_claims.subjects.run_cache import RunCache
-from circuit_claims.subjects.tokenizer import load_tokenizer, names_for
+from circuit_claims.subjects.tokenizer import begins_with_bos, load_tokenizer, names_for
 from circuit_claims.time_spent import spent_on
 from circuit_claims.untested import Untested
 
@@ -37,37 +37,43 @@ if TYPE_CHECKING:  # slow to import
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says of the subject."""
+    """What the command line says of the subject.
+
+    prepend_bos: whether prompts begin with BOS; None for what the tokenizer itself does.
+    """
 
     name: str
     card: str | None = None
     device: str = "auto"
     dtype: str = "float32"
     mode: str = "processed"
-    prepend_bos: bool = False
+    prepend_bos: bool | None = None
     names_file: str | None = None
-    drop_names: bool = False
     max_memory: int = MEMORY_CAP
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A subject whose files are in order, not yet loaded."""
+    """A subject whose files are in order, not yet loaded.
+
+    prepend_bos: whether its prompts begin with BOS: as the settings say, or else as its tokenizer does. about_names:
+    a line about those that its tokenizer cannot carry.
+    """
 
     settings: Settings
     folder: ModelFolder
     card: Card
     tokenizer: Any
+    prepend_bos: bool
     names: tuple[str, ...]
     device: torch.device
     dtype: torch.dtype
+    about_names: str = ""
 
 
 @spent_on("looking at the subject's files")
-def prepare(settings: Settings, card: Card | None = None) -> Prepared:
+def prepare(settings: Settings) -> Prepared:
     """Check everything that can be wrong with a subject.
-
-    card: one made by the caller (a subject whose card is yet to be found has none), in place of the one that goes with it.
 
     Raises SubjectError, with one sentence for the user.
     """
@@ -78,18 +84,19 @@ def prepare(settings: Settings, card: Card | None = None) -> Prepared:
     device, dtype = _device(settings.device), getattr(torch, settings.dtype)
     folder = find_folder(settings.name)
     with nothing_installed_or_downloaded(folder.name):
-        return _prepared(settings, folder, card, device, dtype)
+        return _prepared(settings, folder, device, dtype)
 
 
-def _prepared(settings: Settings, folder: ModelFolder, card: Card | None, device: torch.device, dtype: torch.dtype) -> Prepared:
-    card = card or _card(settings, folder)
+def _prepared(settings: Settings, folder: ModelFolder, device: torch.device, dtype: torch.dtype) -> Prepared:
+    card = _card(settings, folder)
     tokenizer = load_tokenizer(folder)
-    if settings.prepend_bos and tokenizer.bos_token_id is None:
-        raise SubjectError(f"the tokenizer of {folder.name} has no BOS token: run with --no-prepend-bos")
-    names = names_for(tokenizer, settings.names_file, drop_names=settings.drop_names)
-    _fits(folder, tokenizer, settings.prepend_bos)
+    prepend_bos = begins_with_bos(tokenizer, folder) if settings.prepend_bos is None else settings.prepend_bos
+    if prepend_bos and tokenizer.bos_token_id is None:
+        raise SubjectError(f"the tokenizer of {folder.name} has no BOS token: run with --bos no")
+    in_use = names_for(tokenizer, settings.names_file)
+    _fits(folder, tokenizer, prepend_bos)
     _memory(folder, device, dtype)
-    return Prepared(settings, folder, card, tokenizer, names, device, dtype)
+    return Prepared(settings, folder, card, tokenizer, prepend_bos, in_use.names, device, dtype, in_use.remark)
 
 
 class Subject:
@@ -102,7 +109,7 @@ class Subject:
         Raises SubjectError where the weights do not fit the configuration, or where what runs is not the model that was loaded.
         """
         self.settings, self.card, self.tokenizer = prepared.settings, prepared.card, prepared.tokenizer
-        self.name, self.names = prepared.folder.name, prepared.names
+        self.name, self.names, self.prepend_bos = prepared.folder.name, prepared.names, prepared.prepend_bos
         self.device, self.dtype, self.mode = prepared.device, prepared.dtype, prepared.settings.mode
         self.weights_sha256 = prepared.folder.sha256()
         with nothing_installed_or_downloaded(self.name):
@@ -185,15 +192,15 @@ def _card(settings: Settings, folder: ModelFolder) -> Card:
         card = card_for(settings.name, settings.card)
     except CardError as error:
         raise SubjectError(str(error)) from error
-    if card is None:
-        raise SubjectError(no_card_goes_with(settings.name))
     # Each architecture calls these by names of its own, which its configuration class knows.
     config = load_config(folder.path)
     layers, heads = getattr(config, "num_hidden_layers", None), getattr(config, "num_attention_heads", None)
+    if card is None:
+        return Card.none(layers or 0, heads or 0, no_card(settings.name, settings.card))
     if (layers, heads) != (card.n_layers, card.n_heads):
         raise SubjectError(
             f"the card {card.name!r} is of a model of {card.n_layers} layers and {card.n_heads} heads, "
-            f"and {folder.name} has {layers} and {heads}: name the right card with --card"
+            f"and {folder.name} has {layers} and {heads}: name the right card with --card, or none with --card none"
         )
     return card
 

@@ -4,7 +4,9 @@ tokenizer.json says how a text is read, and a class that tokenizer_config.json (
 tokenizer from the same vocabulary: GPT-2's class leaves out that digits are split. So the two are compared on loading.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ from circuit_claims.prompts.batch import TokenizationError, name_token
 from circuit_claims.prompts.templates import EXTRA_SENTENCES, NEUTRAL_PREFIXES, ORDERS, TEMPLATES, frame_text
 from circuit_claims.prompts.words import NAMES, OBJECTS, PLACES
 
-#: Prompts are drawn from pairs of names: of fewer, too few are different.
-FEWEST_NAMES = 8
+#: Prompts are drawn from pairs of names, half of which verdicts are given on: of fewer, too few prompts are different.
+FEWEST_NAMES = 20
 FILE = "tokenizer.json"
 
 
@@ -45,6 +47,23 @@ def load_tokenizer(folder: ModelFolder) -> Any:
         tokenizer = _as_in_the_file(tokenizer, folder.path)
     _ids_fit(tokenizer, folder)
     return tokenizer
+
+
+def begins_with_bos(tokenizer: Any, folder: ModelFolder) -> bool:
+    """Whether the tokenizer itself puts BOS before a text that it is to read with special tokens.
+
+    It does where tokenizer.json's template says so, or else where the flag `add_bos_token` of tokenizer_config.json is set,
+    which not every class of transformers heeds. A first token that is another than BOS is not asked of prompts.
+    """
+    if tokenizer.bos_token_id is None:
+        return False
+    if list(tokenizer("When", add_special_tokens=True)["input_ids"])[:1] == [tokenizer.bos_token_id]:
+        return True
+    try:
+        config = json.loads((folder.path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it need not be there; what is wrong with it, loading has told
+        return False
+    return isinstance(config, dict) and config.get("add_bos_token") is True
 
 
 def _as_in_the_file(tokenizer: Any, path: Path) -> Any:
@@ -122,36 +141,47 @@ def _ids_fit(tokenizer: Any, folder: ModelFolder) -> None:
         )
 
 
-def names_for(tokenizer: Any, names_file: str | None, *, drop_names: bool) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class NamesInUse:
+    """The names that prompts are filled with, and those that the tokenizer cannot carry, with why where it is not plain."""
+
+    names: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def remark(self) -> str:
+        """One line about those that were left out; empty where none was."""
+        if not self.left_out:
+            return ""
+        among = len(self.names) + len(self.left_out)
+        return f"names: {len(self.names)} of {among} are one token for this tokenizer; left out: {_some(self.left_out)}"
+
+
+def names_for(tokenizer: Any, names_file: str | None) -> NamesInUse:
     """The names that prompts are filled with: the published ones, or those of a file, each once.
 
-    drop_names: whether names are left out that the tokenizer cannot carry (not one token each, and each its own).
+    Names that the tokenizer cannot carry are left out: those that are not one token, and those that are another's.
 
-    Raises SubjectError where the file cannot be read, where some cannot be carried, or where too few are left.
+    Raises SubjectError where the file cannot be read, or where too few are left.
     """
     names = NAMES if names_file is None else _names_in(names_file)
     good: dict[int, str] = {}
-    bad, same = [], []
+    left_out = []
     for name in names:
         try:
             token = name_token(tokenizer, name)
         except TokenizationError:
-            bad.append(name)
+            left_out.append(name)
             continue
         if good.setdefault(token, name) != name:
-            same.append(f"{name} as {good[token]}")
-    advice = "leave them out with --drop-names, or give your own with --names FILE"
-    if bad and not drop_names:
-        raise SubjectError(f"{len(bad)} of {len(names)} names are not one token for this tokenizer ({_some(bad)}): {advice}")
-    if same and not drop_names:
-        raise SubjectError(
-            f"{len(same)} of {len(names)} names are the same token as another for this tokenizer ({_some(same)}): {advice}"
-        )
+            left_out.append(f"{name} (the same token as {good[token]})")
     if len(good) < FEWEST_NAMES:
+        without = f" (left out: {_some(left_out)})" if left_out else ""
         raise SubjectError(
-            f"only {len(good)} different names are one token for this tokenizer: give at least {FEWEST_NAMES} with --names FILE"
+            f"only {len(good)} different names are one token for this tokenizer{without}: "
+            f"give at least {FEWEST_NAMES} with --names FILE"
         )
-    return tuple(good.values())
+    return NamesInUse(tuple(good.values()), tuple(left_out))
 
 
 def _names_in(file: str) -> tuple[str, ...]:
@@ -165,5 +195,5 @@ def _names_in(file: str) -> tuple[str, ...]:
     return names
 
 
-def _some(words: list[str]) -> str:
+def _some(words: Sequence[str]) -> str:
     return f"{', '.join(words[:5])}{', ...' if len(words) > 5 else ''}"

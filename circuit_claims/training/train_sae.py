@@ -47,7 +47,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--subject", default="mini", metavar="NAME", help="as for pytest: mini, gpt2, another hub id, or a folder (mini)")
+    add("--subject", default="mini", metavar="NAME", help="as for pytest: mini, gpt2, a hub id, a folder, a GGUF file (mini)")
     add("--weights", default="processed", choices=["raw", "processed"], help="as for pytest (processed)")
     add("--layer", type=int, help="the residual stream before it; the number of layers: after the last (mini: 2)")
     add("--architecture", choices=["standard", "topk", "batchtopk"], help="standard is ReLU with an L1 penalty (topk)")
@@ -135,12 +135,12 @@ def recipe_of(args: argparse.Namespace) -> "Recipe":
 
 
 def _subject(args: argparse.Namespace) -> "Subject":
-    from circuit_claims.cards.card import Card
+    from circuit_claims.cards.card import NONE
     from circuit_claims.subjects.subject import Settings, Subject, prepare
 
-    settings = Settings(name=args.subject, device=args.device, mode=args.weights, drop_names=True)
+    settings = Settings(name=args.subject, device=args.device, mode=args.weights, card=NONE)
     # Features are looked for in models that nobody has a card of.
-    return Subject(prepare(settings, card=Card(args.subject, args.subject, (), 0, 0, families={}, values={})))
+    return Subject(prepare(settings))
 
 
 def texts(args: argparse.Namespace, subject: "Subject") -> tuple["Rows", "Rows"]:

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.section("2")
 
 def test_IO_outranks_S_on_nearly_every_prompt(ioi, card, expect):
     """The indirect object is preferred to the subject on nearly every prompt."""
-    expect(ioi.prefers_io()).rate_at_least(at_least(card["prefers_io"], NEARLY_EVERY, "nearly every prompt"))
+    expect(ioi.prefers_io()).rate_at_least(at_least(card.get("prefers_io"), NEARLY_EVERY, "nearly every prompt"))
 
 
 def test_mean_logit_difference_is_as_published(ioi, card, expect):

@@ -19,10 +19,14 @@ def test_the_answer_is_handed_over_from_S2_to_END_in_the_published_layer(ioi, ca
 
 
 def test_before_the_last_layer_END_has_everything(ioi, card, expect):
-    """With S2 corrupted, the stream at END before the last layer restores the published, nearly whole, share."""
+    """With S2 corrupted, the stream at END before the last layer restores nearly the whole share."""
     sweep = ioi.residual_sweep(corruption="S2 to IO")
-    expected = at_least(card["end_recovery_before_last_layer"], NEARLY_WHOLE, "nearly whole")
-    expect(sweep.of(cell(-1, "END"), "recovery at END before the last layer", "share")).near(expected)
+    expected = at_least(card.get("end_recovery_before_last_layer"), NEARLY_WHOLE, "nearly whole")
+    recovery = expect(sweep.of(cell(-1, "END"), "recovery at END before the last layer", "share"))
+    if expected.high is None:  # without a card, the word says how much at least
+        recovery.above(expected)
+    else:
+        recovery.near(expected)
 
 
 def test_END_knows_nothing_before_the_first_S_inhibition_layer(ioi, card, expect):

@@ -62,7 +62,7 @@ def test_what_claims_ask_for_by_name_is_known():
     for path in (ROOT / "claims").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         asked["families"] |= set(re.findall(r'card\.(?:heads|family)\("([^"{}]+)"\)', text))
-        asked["values"] |= set(re.findall(r'card\["([^"{}]+)"\]', text))
+        asked["values"] |= set(re.findall(r'card(?:\[|\.get\()"([^"{}]+)"[\])]', text))
         asked["tables"] |= set(re.findall(r'card\.table\("([^"{}]+)"\)', text))
     for kind, names in asked.items():
         assert len(names) > 10, f"the pattern finds no {kind}"

@@ -8,12 +8,14 @@ import torch
 
 from circuit_claims.discovery.survey import Survey
 from circuit_claims.discovery.values import name_movers
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import HEAD_SITES, Edit, Site
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.hooked.passes import HOOKS
 from circuit_claims.models.folder import EMBEDDED
 from circuit_claims.prompts.ioi import Population
+from circuit_claims.subjects import engine_choice
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.induction.repeated_tokens import RepeatedTokens
 from circuit_claims.tasks.ioi.task import IOI
@@ -27,8 +29,10 @@ from tests.support.other_architectures import (
     TESTED,
     cache_of,
     edits_from,
+    engine_of,
     forward_with,
     load,
+    only_hooks,
     save_as_opt,
     save_tiny_decoder,
 )
@@ -55,8 +59,9 @@ def spoil(module, change) -> None:
 def test_of_other_architectures_what_their_bridges_can_do_agrees_too(tmp_path, pair, name):
     """Or is refused: attention probabilities that the bridge shows once the model has used them, for one."""
     subject = load(save_tiny_decoder(tmp_path / "model", name), "raw")
-    model, (clean, corrupted) = subject.transformer, pair
+    model, (clean, corrupted) = engine_of(subject, HookedDecoder), pair
     assert isinstance(model, HookedDecoder)
+    assert isinstance(subject.transformer, HookedDecoder if name == "Bloom" else ModuleDecoder)
     assert ("pattern" in model.not_editable) is (name in ("GPT-J", "OPT"))
     assert ("head_out" in model.not_readable) is (name == "Olmo2")
     assert ("resid_mid" in model.not_readable) is (name in ("GPT-J", "Phi"))
@@ -102,12 +107,14 @@ def test_a_bridge_that_fails_between_layers_is_noticed(llama, monkeypatch):
     def broken(*_):
         raise RuntimeError("expected scalar type Float but found BFloat16")
 
+    only_hooks(monkeypatch)
     monkeypatch.setattr(self_check, "_read_all", broken)
     with pytest.raises(Untested, match="it does not run layer by layer: expected scalar type Float"):
         _ = llama.transformer
 
 
-def test_a_hook_that_is_not_called_is_an_error(llama, pair):
+def test_a_hook_that_is_not_called_is_an_error(llama, pair, monkeypatch):
+    only_hooks(monkeypatch)
     model = llama.transformer
     spoil(llama.bridge.blocks[2].attn.o, lambda out: out)
     object.__setattr__(llama.bridge.blocks[2].attn.o, "forward", llama.bridge.blocks[2].attn.o.original_component.forward)
@@ -118,10 +125,14 @@ def test_a_hook_that_is_not_called_is_an_error(llama, pair):
 # A trained model in another architecture's words.
 
 
-@pytest.fixture(scope="module")
-def mini_as_opt(tmp_path_factory):
+@pytest.fixture(scope="module", params=[ModuleDecoder, HookedDecoder], ids=["modules", "hooks"])
+def mini_as_opt(request, tmp_path_factory):
     folder = save_as_opt(EMBEDDED["mini"], tmp_path_factory.mktemp("opt") / "mini")
-    return Subject(prepare(Settings(name=str(folder), card="mini")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_choice, "ENGINES", (request.param,))
+        subject = Subject(prepare(Settings(name=str(folder), card="mini")))
+        assert isinstance(subject.transformer, request.param)
+    return subject
 
 
 def measurements(subject):
@@ -148,20 +159,23 @@ def measurements(subject):
 
 def test_mini_written_as_an_OPT_measures_what_mini_measures(mini, mini_as_opt):
     """The same function of tokens, so the same numbers, though one is computed by our code and one by OPT's."""
-    assert isinstance(mini.transformer, Transformer) and isinstance(mini_as_opt.transformer, HookedDecoder)
-    for (name, fast), (_, hooked) in zip(measurements(mini), measurements(mini_as_opt), strict=True):
+    assert isinstance(mini.transformer, Transformer) and not isinstance(mini_as_opt.transformer, Transformer)
+    for (name, fast), (_, other) in zip(measurements(mini), measurements(mini_as_opt), strict=True):
         # A number read off a grid has the grid's values.
-        ours, theirs = (np.asarray(getattr(taken, "grid", taken).values) for taken in (hooked.take(12), fast.take(12)))
+        ours, theirs = (np.asarray(getattr(taken, "grid", taken).values) for taken in (other.take(12), fast.take(12)))
         assert np.abs(theirs).max() > 1e-2, name
         assert np.abs(ours - theirs).max() < 1e-3, name
 
 
 def test_discovery_leaves_out_what_an_architecture_does_not_have(mini_as_opt, monkeypatch):
-    monkeypatch.setitem(mini_as_opt.transformer.not_readable, "head_out", "heads' outputs do not simply add up")
+    if isinstance(mini_as_opt.transformer, HookedDecoder):
+        monkeypatch.setitem(mini_as_opt.transformer.not_readable, "head_out", "heads' outputs do not simply add up")
+    else:
+        monkeypatch.setattr(mini_as_opt.transformer, "heads_add_up", False)
     survey = Survey.of(mini_as_opt, n=24, seed=0, prepend_bos=False)
     found = name_movers(survey, mini_as_opt.card)
     wanted = {"name_mover_correlation", "name_mover_copy_score", "average_copy_score"}
-    assert {key for key, why in found.left_out.items() if why == "heads' outputs do not simply add up"} == wanted
+    assert {key for key, why in found.left_out.items() if why.startswith("heads' outputs do not simply add up")} == wanted
     assert "name_mover_attention" in found.values
 
 

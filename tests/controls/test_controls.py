@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPT2LMHeadModel
 
-from circuit_claims.controls.disk_cache import cache, kept, source_of
 from circuit_claims.controls.names import is_control, modelled_on
 from circuit_claims.controls.planted import MUTILATIONS
 from circuit_claims.controls.random_weights import Shape, random_weights
 from circuit_claims.controls.shuffled import CannotShuffle, orders
+from circuit_claims.controls.sources import source_of
+from circuit_claims.models.disk_cache import cache, kept
 from circuit_claims.models.folder import EMBEDDED
 from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.prompts.ioi import Population
@@ -59,7 +60,7 @@ def mean(measurement, n: int = 12) -> float:
 
 
 def test_a_changed_comment_writes_no_model_anew_and_changed_code_does(own_cache, monkeypatch, tmp_path):
-    monkeypatch.setattr("circuit_claims.controls.disk_cache.__file__", str(tmp_path / "disk_cache.py"))
+    monkeypatch.setattr("circuit_claims.controls.sources.__file__", str(tmp_path / "sources.py"))
     sources = []
     for text in ("x = 1  # one\n", "# why\nx = 1  # one\n    # and this\n", "x = 2  # one\n"):
         (tmp_path / "code.py").write_text(text)

@@ -14,7 +14,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuit_claims.cards.card import find_card
 from circuit_claims.controls.construction import HEADS, LAYERS, planted_weights
-from circuit_claims.controls.disk_cache import cache, kept
 from circuit_claims.controls.plan import (
     BACKUPS,
     DUPLICATE_TOKEN,
@@ -30,6 +29,7 @@ from circuit_claims.controls.planted import MOVED_TO, MUTILATIONS, planted_folde
 from circuit_claims.controls.spherical_codes import spread_codes, turn, waves
 from circuit_claims.controls.vocabulary import token_ids
 from circuit_claims.heads import Head
+from circuit_claims.models.disk_cache import cache, kept
 from circuit_claims.prompts.batch import make_batches
 from circuit_claims.prompts.ioi import Population
 from circuit_claims.prompts.templates import TEMPLATES

@@ -389,7 +389,7 @@ def test_every_number_that_the_ioi_claims_ask_for_by_its_name_is_one_that_discov
     """Published prompts and the naive circuit are somebody's choice, and cannot be found by measuring."""
     asked = set()
     for path in sorted((ROOT / "claims" / "ioi").glob("*.py")):
-        asked |= set(re.findall(r'card(?:\[|\.table\()"([^"{}]+)"[\])]', path.read_text(encoding="utf-8")))
+        asked |= set(re.findall(r'card(?:\[|\.table\(|\.get\()"([^"{}]+)"[\])]', path.read_text(encoding="utf-8")))
     asked = {key.replace(" ", "_") for key in asked if not key.startswith(("s0_", "demo_", "milk_", "naive_"))}
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "circuit_claims" / "discovery").glob("*.py"))
     card = (CARD_DIR / "mini.toml").read_text(encoding="utf-8")

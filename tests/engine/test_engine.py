@@ -228,7 +228,7 @@ def test_answer_logits_are_the_columns_of_all_logits(tiny, pair):
 @torch.inference_mode()
 def test_a_model_of_another_kind_is_noticed(tiny, pair):
     """The check on loading compares whole forward passes: a wrong activation function does not slip through."""
-    from circuit_claims.engine.decoder.steps import ACTIVATIONS
+    from circuit_claims.engine.decoder.gpt2 import ACTIVATIONS
     from circuit_claims.engine.decoder.transformer import Transformer
     from circuit_claims.engine.unsupported import UnsupportedArchitecture
 

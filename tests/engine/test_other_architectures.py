@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import HEAD_SITES, Edit
 from circuit_claims.engine.hooked.decoder import HookedDecoder
@@ -11,6 +12,7 @@ from circuit_claims.engine.paths import Receivers
 from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.fixtures.leak_guard import Leftovers
 from circuit_claims.heads import Head
+from circuit_claims.subjects.subject import Subject
 from tests.conftest import HEADS, LAYERS
 from tests.engine.test_path_patching import (
     ALL,
@@ -30,6 +32,7 @@ from tests.support.other_architectures import (
     cache_of,
     counted,
     edits_from,
+    engine_of,
     forward_with,
     load,
     save_tiny_decoder,
@@ -39,17 +42,25 @@ from tests.support.other_architectures import (
 #: All of them as they are, and these as TransformerLens processes them, too.
 PROCESSED = ("NeoX", "Qwen3")
 VARIANTS = [(name, "raw") for name in TESTED] + [(name, "processed") for name in PROCESSED]
+#: Both ways of computing them.
+ENGINES = {"modules": ModuleDecoder, "hooks": HookedDecoder}
 
 
 @pytest.fixture(scope="module", params=VARIANTS, ids=" ".join)
-def decoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Decoder:
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Subject, Subject]:
+    """A subject, and a twin in which every head has its own key and value."""
     name, mode = request.param
     folder = save_tiny_decoder(tmp_path_factory.mktemp("other") / "model", name)
     subject = load(folder, mode)
-    assert isinstance(subject.transformer, HookedDecoder)
+    assert isinstance(subject.transformer, ModuleDecoder)
     if name in UNGROUPED:
-        return Decoder(name, subject, subject)
-    return Decoder(name, subject, load(ungrouped_copy(folder, folder.parent / "ungrouped"), mode))
+        return name, subject, subject
+    return name, subject, load(ungrouped_copy(folder, folder.parent / "ungrouped"), mode)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def decoder(request: pytest.FixtureRequest, loaded: tuple[str, Subject, Subject]) -> Decoder:
+    return Decoder(*loaded, engine_of(loaded[1], ENGINES[request.param]))
 
 
 @pytest.fixture(autouse=True)
@@ -185,7 +196,7 @@ def test_patching_nothing_changes_nothing(decoder, pair):
         inside = model.attention(layer, run.resid[layer])
         edits += [[Edit(layer, "resid_pre", run.resid[layer])], [Edit(layer, "z", inside.z)], [Edit(layer, "k", inside.k)]]
         edits += [[Edit(layer, "pattern", inside.pattern[:, head], head)] for head in range(HEADS)]
-        edits += [[Edit(layer, "v", inside.v[:, :, model.entry(head, "v")], head)] for head in range(HEADS)]
+        edits += [[Edit(layer, "v", inside.v[:, :, decoder.entry(head, "v")], head)] for head in range(HEADS)]
     assert (model.intervene(run, edits) - run.resid[-1][:, -1]).abs().max() < 1e-4
 
 
@@ -212,6 +223,8 @@ def test_patching_everything_gives_the_other_run(decoder, pair):
 def test_nothing_before_the_first_layer_touched_is_computed(decoder, pair):
     clean, corrupted = pair
     model, base = decoder.model, decoder.model.run(corrupted)
+    if not isinstance(model, HookedDecoder):
+        pytest.skip("the bridge's modules are not called: tests/engine/test_causal_cone.py counts what is")
     z = [model.attention(layer, model.run(clean).resid[layer]).z for layer in range(LAYERS)]
     sweep = [[Edit(layer, "z", z[layer][:, :, head], head)] for layer in range(1, LAYERS) for head in range(HEADS)]
     inside = [block.mlp for block in decoder.bridge.blocks]
@@ -233,14 +246,15 @@ def test_splitting_for_memory_changes_nothing(decoder, pair):
     rows = torch.arange(5)[:, None]
     edits = [[Edit(layer, "resid_pre", source.resid[layer][rows, SCATTERED], None, SCATTERED)] for layer in range(LAYERS)]
     inside = model.attention(0, source.resid[0])
-    edits += [[Edit(0, "k", inside.k[:, :, model.entry(head, "k")], head)] for head in range(HEADS)]
+    edits += [[Edit(0, "k", inside.k[:, :, decoder.entry(head, "k")], head)] for head in range(HEADS)]
     whole = model.intervene(base, edits)
     receivers = Receivers((Head(2, 1), Head(1, 1)), "v")
     paths = model.path_patch(base, source, EVERY_HEAD[:HEADS], receivers, ALL)
+    rounding = 2e-6 * float(whole.abs().max())  # of sums that are made in another order
     for memory in (1, 300_000):
-        assert (whole - model.intervene(base, edits, memory=memory)).abs().max() < 1e-5
+        assert (whole - model.intervene(base, edits, memory=memory)).abs().max() < rounding
         split = model.path_patch(base, source, EVERY_HEAD[:HEADS], receivers, ALL, memory=memory)
-        assert (paths - split).abs().max() < 1e-5
+        assert (paths - split).abs().max() < rounding
 
 
 @torch.inference_mode()
@@ -250,7 +264,7 @@ def test_steps_of_single_heads_are_those_of_the_whole_layer(decoder, pair):
         inside = model.attention(layer, run.resid[layer])
         for head in range(HEADS):
             for which in ("q", "k", "v"):
-                whole = getattr(inside, which)[:, :, model.entry(head, which)]
+                whole = getattr(inside, which)[:, :, decoder.entry(head, which)]
                 assert (model.head_input(layer, run.resid[layer], head, which) - whole).abs().max() < 1e-5
             if decoder.name == "Gemma2":
                 with pytest.raises(Unsupported, match="do not simply add up"):
@@ -365,14 +379,17 @@ def test_nothing_is_left_behind_by_an_error_inside(decoder, pair):
     for edit in (Edit(1, "z", wrong, 0), Edit(2, "v", wrong, 1), Edit(2, "resid_pre", wrong), Edit(1, "mlp_out", wrong)):
         with pytest.raises(RuntimeError):
             model.intervene(run, [[edit]])
-    with pytest.raises(ZeroDivisionError):
-        model.passes(pair[0], start=1, stop=2, stream=run.resid[1], hooks={(1, "q"): lambda q: 1 / 0})
+    if isinstance(model, HookedDecoder):
+        with pytest.raises(ZeroDivisionError):
+            model.passes(pair[0], start=1, stop=2, stream=run.resid[1], hooks={(1, "q"): lambda q: q / (1 // 0)})
     assert (model.run(pair[0]).resid - run.resid).abs().max() < 1e-6
 
 
 def test_hooks_of_others_stay(decoder, pair):
     """Those of a claim that measures inside its own hooks, say."""
     tokens, bridge = pair[0], decoder.bridge
+    if not isinstance(decoder.model, HookedDecoder):
+        pytest.skip("hooks on the bridge are not on the model's own modules")
     doubled = [("blocks.1.hook_mlp_out", lambda out, hook: 2 * out)]
     with bridge.hooks(fwd_hooks=doubled):
         inside = decoder.model.run(tokens)

@@ -1,4 +1,4 @@
-"""Every method and attribute of the protocol on both engines, over one model: the same numbers, or a reason why not."""
+"""Every method and attribute of the protocol on all engines, over one model: the same numbers, or a reason why not."""
 
 import inspect
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.hooked.decoder import HookedDecoder
@@ -24,15 +25,15 @@ ANSWERS = torch.tensor([[7, 11], [11, 7], [30, 42], [5, 199], [64, 65]])
 ALL, END = torch.arange(9).expand(5, 9), torch.full((5, 1), 8)
 SENDERS = [[Head(0, 1)], [Head(0, 3), Head(1, 2)], [Head(2, 0)], []]
 INTO_KEYS = Receivers((Head(1, 0), Head(2, 3)), "k")
-#: Attributes whose values are told apart below: which of the two engines knows more is no number of the model.
+#: Attributes whose values are told apart below: which of the engines knows more is no number of the model.
 OWN = {"linear_logits"}
 
 
 @pytest.fixture(scope="module", params=["raw", "processed"])
-def engines(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Engine]:
-    """GPT-2's shape in double precision, computed from plain tensors and through hooks.
+def every_engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Engine]:
+    """GPT-2's shape in double precision, computed from plain tensors, by its own modules, and through hooks.
 
-    A type checker sees here, too, that both classes satisfy the protocol.
+    A type checker sees here, too, that all classes satisfy the protocol.
     """
     folder = tmp_path_factory.mktemp("protocol") / "tiny"
     save_tiny_gpt2(folder, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH)
@@ -40,11 +41,18 @@ def engines(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     settings = Settings(name=str(folder), card=str(card), mode=request.param, dtype="float64", device="cpu")
     bridge = Subject(prepare(settings)).bridge
     plain: Engine = Transformer(bridge)
+    modules: Engine = ModuleDecoder(bridge)
     hooked: Engine = HookedDecoder(bridge)
-    for engine in (plain, hooked):
+    for engine in (plain, modules, hooked):
         with torch.inference_mode():
             engine.check_against(bridge, torch.arange(2, 10)[None], 1e-6)
-    return plain, hooked
+    return {"plain": plain, "modules": modules, "hooks": hooked}
+
+
+@pytest.fixture(params=["modules", "hooks"])
+def engines(request: pytest.FixtureRequest, every_engine: dict[str, Engine]) -> tuple[Engine, Engine]:
+    """The one of plain tensors, and another."""
+    return every_engine["plain"], every_engine[request.param]
 
 
 class Given:
@@ -127,8 +135,11 @@ METHODS: dict[str, Callable[[Engine, Given], list[Tensor]]] = {
     "weights": lambda engine, given: [layer.W_qkv for layer in engine.weights().layers],
     "attributions": lambda engine, given: parts(engine.attributions(given.clean, given.corrupted, ANSWERS)),
 }
-#: What the hooked engine cannot do.
-NOT_THROUGH_HOOKS = {"weights": "not laid out as GPT-2's", "attributions": "take a subject of that shape"}
+#: What the others cannot do.
+NOT_DONE: dict[type, dict[str, str]] = {
+    ModuleDecoder: {"weights": "not laid out as GPT-2's"},
+    HookedDecoder: {"weights": "not laid out as GPT-2's", "attributions": "take a subject of that shape"},
+}
 
 
 def members() -> tuple[set[str], set[str]]:
@@ -143,45 +154,45 @@ def test_every_method_of_the_protocol_is_compared():
 
 @pytest.mark.parametrize("name", METHODS)
 @torch.inference_mode()
-def test_both_engines_give_the_same(engines, pair, name):
-    plain, hooked = engines
+def test_all_engines_give_the_same(engines, pair, name):
+    plain, other = engines
     given = Given(plain, *pair)
     ours = METHODS[name](plain, given)
     assert max(float(part.abs().max()) for part in ours) > 1e-2, "there is nothing to compare"
-    if name in NOT_THROUGH_HOOKS:
-        with pytest.raises(Unsupported, match=NOT_THROUGH_HOOKS[name]):
-            METHODS[name](hooked, given)
+    if reason := NOT_DONE[type(other)].get(name):
+        with pytest.raises(Unsupported, match=reason):
+            METHODS[name](other, given)
         return
-    theirs = METHODS[name](hooked, given)
+    theirs = METHODS[name](other, given)
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype
         assert (a - b).abs().max() < 1e-5
 
 
-def test_both_engines_say_the_same_of_the_model(engines):
-    plain, hooked = engines
+def test_all_engines_say_the_same_of_the_model(engines):
+    plain, other = engines
     for name in members()[1] - OWN:
-        ours, theirs = getattr(plain, name), getattr(hooked, name)
+        ours, theirs = getattr(plain, name), getattr(other, name)
         assert torch.equal(ours, theirs) if isinstance(ours, Tensor) else ours == theirs, name
-    assert plain.linear_logits and not hooked.linear_logits
+    assert plain.linear_logits and other.linear_logits is not isinstance(other, HookedDecoder)
     assert (plain.d_vocab, plain.d_model) == tuple(plain.W_E.shape) == tuple(plain.W_U.T.shape)
 
 
 @pytest.mark.parametrize("name", sorted(members()[0]))
-def test_both_engines_take_the_same_arguments(name):
+def test_all_engines_take_the_same_arguments(name):
     """By name, order, kind and default, though a caller that holds one engine is checked against the protocol alone."""
     wanted = inspect.signature(getattr(Engine, name)).parameters.values()
-    for kind in (Transformer, HookedDecoder):
+    for kind in (Transformer, ModuleDecoder, HookedDecoder):
         found = inspect.signature(getattr(kind, name)).parameters.values()
         assert [(one.name, one.kind, one.default) for one in found] == [(one.name, one.kind, one.default) for one in wanted]
 
 
-def test_what_an_engine_needs_and_cannot_have_is_untested(engines):
+def test_what_an_engine_needs_and_cannot_have_is_untested(every_engine):
     """One kind of exception for whoever leaves a measurement out, and the reason in its message."""
-    plain, hooked = engines
-    plain.needs("z", "resid_mid", edited=True)
-    hooked.needs("z", "resid_mid", edited=True)
+    for engine in every_engine.values():
+        engine.needs("z", "resid_mid", edited=True)
+    hooked = every_engine["hooks"]
     assert isinstance(hooked, HookedDecoder)
     hooked.not_editable["z"] = "a reason"
     try:

@@ -1,4 +1,4 @@
-"""Every tensor of a checkpoint is used or named; what is loaded is what the checksum covers; adapters and codes are refused."""
+"""Every tensor of a checkpoint is used or named; what is loaded is what the checksum covers; codes are refused."""
 
 import hashlib
 import json
@@ -149,34 +149,7 @@ def test_weights_kept_as_codes_are_refused(copied, dtype):
     assert key in message and "floating point" in message
 
 
-# Adapters and quantisation.
-
-
-def make_adapter(folder: Path) -> None:
-    """What peft writes."""
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "gpt2"}))
-    save_file(
-        {"base_model.model.transformer.h.0.attn.c_attn.lora_A.weight": torch.ones(2, 32)}, folder / "adapter_model.safetensors"
-    )
-
-
-def test_an_adapter_beside_its_base_is_refused(copied):
-    folder = copied("GPT-2")
-    make_adapter(folder)
-    message = refused(folder)
-    assert "beside base weights" in message and "merge_and_unload()" in message and "base alone" in message
-
-
-@pytest.mark.parametrize("files", [["adapter_config.json"], ["adapter_config.json", "adapter_model.safetensors"]], ids=len)
-def test_an_adapter_alone_is_called_so(tmp_path, files):
-    made = tmp_path / "made"
-    made.mkdir()
-    make_adapter(made)
-    (tmp_path / "model").mkdir()
-    for name in files:
-        shutil.copy(made / name, tmp_path / "model" / name)
-    message = refused(tmp_path / "model")
-    assert "without the model that it adapts" in message and "merge_and_unload()" in message
+# Quantisation.
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from circuit_claims.models.loading_guard import Blocked, nothing_installed_or_do
 from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.subjects.find import choose, find_folder
 from circuit_claims.subjects.subject import Settings, Subject, prepare
-from tests.support.hub_caches import put_in_cache
+from tests.support.hub_caches import COMMIT, put_in_cache
 from tests.support.tiny_configurations import random_model, save_with_tokenizer, tiny_config
 
 PIP = [sys.executable, "-m", "pip", "install"]
@@ -141,20 +141,14 @@ def half(cache, tmp_path) -> Path:
     return put_in_cache(cache, "owner/half", folder, without=(lost.name,))
 
 
-def test_a_download_that_was_broken_off_is_taken_up_again(half, network, monkeypatch, tmp_path):
-    import huggingface_hub
-
-    asked = []
-
-    def resumes(hub_id: str, **_: Any) -> str:
-        asked.append(hub_id)
-        for file in (tmp_path / "model").glob("*.safetensors"):
-            (half / file.name).write_bytes(file.read_bytes())
-        return str(half)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", resumes)
-    assert find_folder("owner/half").path == half and asked == ["owner/half"]
-    assert find_folder("owner/half").path == half and asked == ["owner/half"], "once it is whole, nobody is asked"
+def test_a_download_that_was_broken_off_is_taken_up_again(half, hub, tmp_path):
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    commit = hub.add("owner/half", whole, commits=[COMMIT])[0]
+    assert find_folder("owner/half").path == half and half.name == commit
+    lost = sorted(name for name in whole if name.endswith(".safetensors"))[1]
+    assert hub.files_asked() == [lost], "and nothing that was there"
+    hub.asked.clear()
+    assert find_folder("owner/half").path == half and not hub.asked, "once it is whole, nobody is asked"
 
 
 @pytest.mark.parametrize("offline", [True, False], ids=["offline", "unreachable"])

@@ -6,7 +6,7 @@ import pytest
 
 from circuit_claims.discovery.__main__ import main as discover
 from circuit_claims.fixtures.options import ONE_VALUE
-from circuit_claims.option_checks import contradiction
+from circuit_claims.option_checks import BOS_SPELLINGS, contradiction
 from tests.support.claim_projects import ROOT, run, write
 
 CLAIM = '''
@@ -54,6 +54,11 @@ def test_the_largest_that_means_something_is_taken(project, arguments):
         (("--card=a", "--card=b"), "--card is given 2 times"),
         (("--report-dir=other",), "--report-dir is given 2 times"),
         (("--prepend-bos", "--no-prepend-bos"), "--prepend-bos and --no-prepend-bos contradict each other"),
+        (("--prepend-bos", "--cc-no-prepend-bos"), "--prepend-bos and --cc-no-prepend-bos contradict each other"),
+        (("--bos", "yes", "--no-prepend-bos"), "--no-prepend-bos and --bos yes contradict each other: give one of them"),
+        (("--cc-bos=auto", "--prepend-bos"), "--prepend-bos and --cc-bos auto contradict each other"),
+        (("--bos=yes", "--cc-bos=no"), "--bos yes and --cc-bos no contradict each other"),
+        (("--bos=yes", "--bos", "no"), "--bos is given 2 times, with 'yes' and 'no'"),
     ],
 )
 def test_an_option_with_two_values_is_refused(project, arguments, said):
@@ -62,7 +67,8 @@ def test_an_option_with_two_values_is_refused(project, arguments, said):
 
 def test_what_is_said_twice_alike_is_taken(project):
     write(project, CLAIM)
-    result, rows = run(project, "--seed=1", "--seed", "1", "--prepend-bos", "--prepend-bos", "-v", "-v")
+    bos = ("--prepend-bos", "--prepend-bos", "--bos=yes", "--cc-bos", "yes", "--cc-prepend-bos")
+    result, rows = run(project, "--seed=1", "--seed", "1", *bos, "-v", "-v")
     assert result.ret == 0 and rows[0]["seed"] == 1 and rows[0]["prepend_bos"] is True
 
 
@@ -72,6 +78,21 @@ def test_a_default_of_the_configuration_or_the_environment_may_be_overridden(pro
     write(project, CLAIM)
     result, rows = run(project, "--subject=mini", "--seed=2", "--prepend-bos")
     assert result.ret == 0 and rows[0]["seed"] == 2 and rows[0]["prepend_bos"] is True
+
+
+def test_bos_that_nobody_decided_is_the_tokenizers_to_decide(project):
+    """A claim that loads no subject has had no tokenizer say so."""
+    write(project, CLAIM)
+    for arguments, said in (((), None), (("--bos=auto",), None), (("--bos=no",), False), (("--no-prepend-bos",), False)):
+        result, rows = run(project, *arguments)
+        assert result.ret == 0 and rows[0]["prepend_bos"] is said
+
+
+def test_a_word_that_bos_does_not_know_is_refused(project):
+    write(project, CLAIM)
+    result, rows = run(project, "--bos=perhaps")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR and not rows
+    assert any("--bos" in line and "perhaps" in line for line in result.errlines)
 
 
 def test_what_stands_in_a_file_of_arguments_counts_as_typed(tmp_path):
@@ -84,7 +105,7 @@ def test_what_stands_in_a_file_of_arguments_counts_as_typed(tmp_path):
     [["--subject"], ["--", "--subject=a", "--subject=b"], ["-k", "no --seed"], ["--sub=a", "--subject=b"], ["@nowhere.txt"]],
 )
 def test_what_is_no_repetition_is_left_to_the_parser(arguments):
-    assert contradiction(arguments, ["--subject"], ["--prepend-bos", "--no-prepend-bos"]) == ""
+    assert contradiction(arguments, ["--subject"], BOS_SPELLINGS) == ""
 
 
 def test_every_option_of_ours_with_a_value_is_looked_at(project):
@@ -101,3 +122,10 @@ def test_discovery_refuses_an_option_with_two_values(capsys):
         discover(["--subject", "mini", "--subject", "planted"])
     assert ended.value.code == 2
     assert "--subject is given 2 times, with 'mini' and 'planted'" in capsys.readouterr().err
+
+
+def test_discovery_refuses_contradictions_about_bos(capsys):
+    with pytest.raises(SystemExit) as ended:
+        discover(["--subject", "mini", "--bos", "yes", "--no-prepend-bos"])
+    assert ended.value.code == 2
+    assert "--no-prepend-bos and --bos yes contradict each other" in capsys.readouterr().err

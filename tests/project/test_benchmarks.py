@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from benchmarks import machine
+from benchmarks import test_real_decoder as of_a_real_decoder
 from benchmarks.gpt2_small_shaped import work
 from benchmarks.table import Row, markdown, write
-from benchmarks.test_sweeps import SWEEPS, TOLERANCE, name_of
+from benchmarks.test_sweeps import SWEEPS
+from benchmarks.timing import TOLERANCE, name_of
 from circuit_claims.engine.decoder.transformer import Transformer
+from circuit_claims.subjects.faithful_boot import load_model
 from circuit_claims.subjects.subject import Settings, Subject, prepare
+from tests.support.other_architectures import load, save_tiny_decoder
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
 
 
@@ -44,6 +48,27 @@ def test_a_sweep_and_its_peer_measure_the_same(small, sweep):
         assert torch.corrcoef(both)[0, 1] > 0.5 and difference > TOLERANCE
 
 
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory):
+    """Two layers of four heads in groups of two, for the loops over transformers' own forward pass."""
+    folder = save_tiny_decoder(tmp_path_factory.mktemp("llama") / "model", "Llama")
+    subject = load(folder, "raw")
+    return work(subject.bridge, subject.transformer, 3, 6).with_own(load_model(folder, torch.float32))
+
+
+@pytest.mark.parametrize("sweep", of_a_real_decoder.SWEEPS, ids=name_of)
+def test_a_plain_loop_over_transformers_measures_the_same(llama, sweep):
+    with torch.inference_mode():
+        grid = sweep.ours(llama, None)
+    answer = sweep.peer(llama, 3)
+    ours = grid.flatten()[answer.places]
+    if sweep.exact:
+        assert answer.of == grid.numel() and len(answer.values) == len(range(0, answer.of, 3))
+        assert (ours - answer.values).abs().max() < min(TOLERANCE, float(ours.std()) / 50)
+    else:
+        assert torch.corrcoef(torch.stack([ours, answer.values]))[0, 1] > 0.5
+
+
 @pytest.mark.parametrize("sweep", [sweep for sweep in SWEEPS if sweep.exact], ids=name_of)
 def test_a_cap_on_memory_changes_no_number(small, sweep):
     with torch.inference_mode():
@@ -70,7 +95,7 @@ def test_peak_memory_sees_what_was_held_for_a_moment():
 
 
 ROW = Row(
-    "a sweep", 0.5, "a loop", 20.0, 40.0, 30, 1e-6, True, 16, 16, 144, 144, 10**9, 0.3, 0.6, "cpu", 2
+    "a model", "a sweep", 0.5, "a loop", 20.0, 40.0, 30, 1e-6, True, 16, 16, 144, 144, 10**9, 0.3, 0.6, "cpu", 2
 )  # fmt: skip
 
 

@@ -36,6 +36,10 @@ def test_a_name_arrives_as_it_was_typed(name):
     assert said("discover", "SUBJECT=mini", f"OUT={name}")[3:] == ["--subject", "mini", "--out", name]
 
 
+def test_the_real_model_is_fetched_by_its_module():
+    assert said("smollm2")[1:] == ["-m", "circuit_claims.models.smollm2"]
+
+
 def test_arguments_are_words_of_the_shell():
     assert said("claims", "ARGS=--subject 'my models/x' -x")[-3:] == ["--subject", "my models/x", "-x"]
 

@@ -95,3 +95,17 @@ def test_an_escape_sequence_does_not_reach_the_terminal():
 
 def test_no_rows_no_table():
     assert table([], 80) == []
+
+
+@pytest.mark.parametrize("width", [72, 100, 160])
+def test_many_claims_that_are_untested_for_one_reason_are_one_line(width):
+    why = "no card goes with my-model: find its own with `circuit-claims discover --subject my-model`"
+    alike = [Row(f"ioi/c/needs_{n}", "", "ioi", verdict=UNTESTED, reason=why).as_dict() for n in range(6)]
+    lines = [str(line) for line in table([*alike[:3], *rows(), *alike[3:]], width)]
+    assert sum("needs" in line for line in lines) == 0 and sum(line.strip().startswith("late") for line in lines) == 1
+    (said,) = [line for line in lines if "6 claims: " in line]
+    assert said.startswith("  6 claims: no card goes with my-model: find its own") and said.endswith(f"    {UNTESTED}")
+    assert max(cell_len(line) for line in lines) <= width
+    assert "1 holds · 1 refuted · 1 inconclusive · 7 untested" in lines
+    fewer = [str(line) for line in table([*rows(), *alike[1:]], width)]
+    assert sum("needs" in line for line in fewer) == 5, "of five, each is named"

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.models.folder import EMBEDDED
@@ -65,7 +67,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory):
 def loaded(folder: Path, mode: str = "raw", **settings: Any) -> Subject:
     """A model of three layers and four heads as a subject."""
     card = save_tiny_card(folder.parent / "card.toml", n_layer=3, n_head=4)
-    given = {"name": str(folder), "card": str(card), "mode": mode, "device": "cpu", "drop_names": True} | settings
+    given = {"name": str(folder), "card": str(card), "mode": mode, "device": "cpu"} | settings
     # Some architectures bring a tokenizer class of their own, whatever tokenizer.json says: that is not what is tested here.
     tokenizer = PreTrainedTokenizerFast.from_pretrained(EMBEDDED["mini"])
     return Subject(replace(prepare(Settings(**given)), tokenizer=tokenizer, names=NAMES))
@@ -119,7 +121,7 @@ def test_the_logit_difference_is_transformers_own_or_the_model_is_refused(saved,
 
 def test_a_gpt2_that_does_not_scale_its_attention_runs_on_the_fast_path(saved):
     assert isinstance(loaded(saved("GPT-2, attention not scaled")[0]).transformer, Transformer)
-    assert isinstance(loaded(saved("GPT-2, attention scaled by layer")[0]).transformer, HookedDecoder)
+    assert isinstance(loaded(saved("GPT-2, attention scaled by layer")[0]).transformer, ModuleDecoder)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
@@ -170,13 +172,16 @@ def test_the_place_where_two_models_part_is_named(saved, monkeypatch, place):
 
 def test_an_engine_that_is_not_the_model_as_loaded_is_not_taken(saved, monkeypatch):
     """Though it be the bridge's twin on the tokens that the two are compared on."""
-    logits = Transformer.logits
+    logits: Callable[..., torch.Tensor] = Transformer.logits
 
-    def wrong_on_whole_prompts(self: Transformer, resid: torch.Tensor) -> torch.Tensor:
+    def wrong_on_whole_prompts(self: Any, resid: torch.Tensor) -> torch.Tensor:
         found = logits(self, resid)
         return found * 1.1 if resid.ndim == 3 else found
 
     monkeypatch.setattr(Transformer, "logits", wrong_on_whole_prompts)
+    assert isinstance(loaded(saved("GPT-2")[0]).transformer, ModuleDecoder)
+    logits = ModuleDecoder.logits
+    monkeypatch.setattr(ModuleDecoder, "logits", wrong_on_whole_prompts)
     assert isinstance(loaded(saved("GPT-2")[0]).transformer, HookedDecoder)
 
 

@@ -191,12 +191,6 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tiny, copy):
 # The card.
 
 
-def test_a_model_that_no_card_lists_is_refused(tiny):
-    message = refusal(lambda: prepared(tiny, card=None))
-    assert "no card goes with" in message and "--card" in message
-    assert "make discover SUBJECT=" in message and "circuit-claims discover --subject" in message
-
-
 def test_a_card_of_another_shape_is_refused_with_both_shapes(tiny):
     message = refusal(lambda: prepared(tiny, card="gpt2-small"))
     assert "12 layers and 12 heads" in message and "has 2 and 2" in message and "--card" in message

@@ -16,7 +16,7 @@ LAYERS, HEADS = 4, 8
 
 def letter_subject(folder: Path) -> Subject:
     """Random weights, and a tokenizer with "The", each letter with a space and without, and the rests of the words."""
-    names = [f" {name}" for name in NAMES[:14]]
+    names = [f" {name}" for name in NAMES[:20]]
     rests = sorted({word[1:] for word in WORDS})
     pieces = ["<|endoftext|>", "<unk>", "The", " (", "(", " ", *LETTERS, *(f" {letter}" for letter in LETTERS), *rests, *names]
     pieces += [letter for letter in "abcdefghijklmnopqrstuvwxyz." if letter not in rests]
@@ -30,4 +30,4 @@ def letter_subject(folder: Path) -> Subject:
     torch.manual_seed(0)
     GPT2LMHeadModel(config).eval().save_pretrained(folder)
     card = save_tiny_card(folder.parent / f"{folder.name}.toml", n_layer=LAYERS, n_head=HEADS)
-    return Subject(prepare(Settings(name=str(folder), card=str(card), drop_names=True)))
+    return Subject(prepare(Settings(name=str(folder), card=str(card))))

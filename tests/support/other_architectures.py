@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.edits import Edit, Site
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.hooked.passes import HOOKS
 from circuit_claims.models.folder import EMBEDDED
+from circuit_claims.subjects import engine_choice
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from tests.conftest import HEADS, LAYERS
 from tests.support.tiny_models import N_POSITIONS, TOKENIZER_FILES, save_tiny_card
@@ -90,15 +93,28 @@ class Decoder(NamedTuple):
     name: str
     subject: Subject
     ungrouped: Subject
+    model: ModuleDecoder | HookedDecoder
 
     @property
     def bridge(self):
         return self.subject.bridge
 
-    @property
-    def model(self) -> HookedDecoder:
-        assert isinstance(self.subject.transformer, HookedDecoder)
-        return self.subject.transformer
+    def entry(self, head: int, which: str) -> int:
+        """Where a head's query stands, or its group's key or value."""
+        return head if which == "q" else head // self.model.group
+
+
+def only_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let subjects be computed through hooks alone, as those are whose plan is not known."""
+    monkeypatch.setattr(engine_choice, "ENGINES", (HookedDecoder,))
+
+
+def engine_of(subject: Subject, kind: type[ModuleDecoder] | type[HookedDecoder]) -> ModuleDecoder | HookedDecoder:
+    """An engine of this kind around a subject, compared with its bridge as it is on loading."""
+    engine = kind(subject.bridge, subject.settings.max_memory)
+    with torch.inference_mode():
+        engine.check_against(subject.bridge, torch.arange(2, 10)[None], 1e-3)
+    return engine
 
 
 def ungrouped_copy(folder: Path, to: Path) -> Path:

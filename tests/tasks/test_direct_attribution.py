@@ -19,7 +19,7 @@ from circuit_claims.tasks.ioi.task import IOI
 from circuit_claims.tasks.operations.direct_statistics import between_rows, points
 from circuit_claims.untested import Untested
 from tests.support import plain_twins
-from tests.support.other_architectures import load, save_as_opt, save_tiny_decoder
+from tests.support.other_architectures import load, only_hooks, save_as_opt, save_tiny_decoder
 from tests.support.plain_twins import all_heads, alone, mlp_name, plain_cache, plain_difference, put, z_name
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
 
@@ -324,15 +324,19 @@ def test_of_other_architectures_the_parts_sum_to_the_logit_difference_too(tmp_pa
 
 
 @torch.inference_mode()
-def test_what_cannot_be_taken_apart_is_untested_with_the_reason(tmp_path):
-    """Logits that are scaled after the final norm; heads behind a norm; a parallel MLP, without a head."""
-    granite = plain_twins.task(load(save_tiny_decoder(tmp_path / "granite", "Granite"), "raw"), bos=False)
+def test_what_cannot_be_taken_apart_is_untested_with_the_reason(tmp_path, monkeypatch):
+    """Logits that are capped after the final norm; heads behind a norm; through hooks a parallel MLP, without a head."""
+    gemma = plain_twins.task(load(save_tiny_decoder(tmp_path / "gemma", "Gemma2"), "raw"), bos=False)
     with pytest.raises(Untested, match="are not linear in what its final norm gives"):
-        granite.direct_attribution().parts().take(N)
+        gemma.direct_attribution().parts().take(N)
     olmo = plain_twins.task(load(save_tiny_decoder(tmp_path / "olmo", "Olmo2"), "raw"), bos=False)
     with pytest.raises(Untested):
         olmo.direct_attribution().heads().take(N)
-    neox = plain_twins.task(load(save_tiny_decoder(tmp_path / "neox", "NeoX"), "raw"), bos=False)
+    folder = save_tiny_decoder(tmp_path / "neox", "NeoX")
+    without = plain_twins.task(load(folder, "raw"), bos=False).direct_attribution(without=[Head(0, 1)])
+    assert abs(without.heads().take(N).values).max() > 1e-3
+    only_hooks(monkeypatch)
+    neox = plain_twins.task(load(folder, "raw"), bos=False)
     with pytest.raises(Untested, match="side by side"):
         neox.direct_attribution(without=[Head(0, 1)]).heads().take(N)
 

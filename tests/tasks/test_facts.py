@@ -19,7 +19,7 @@ from circuit_claims.tasks.facts.task import FEWEST, Facts, KnowsTooLittle
 from circuit_claims.tasks.operations.causal_tracing import METRICS
 from circuit_claims.untested import Untested
 from tests.support.fact_tasks import SOME, N, task
-from tests.support.other_architectures import load, save_as_opt, save_tiny_decoder
+from tests.support.other_architectures import load, only_hooks, save_as_opt, save_tiny_decoder
 
 # The logit lens.
 
@@ -212,7 +212,17 @@ def test_mini_written_as_an_OPT_is_traced_as_mini_is(mini, tmp_path):
     assert task(other)._lens(task(other).prompts(2)) == pytest.approx(task(mini)._lens(task(mini).prompts(2)), abs=1e-3)
 
 
-def test_noise_on_embeddings_that_a_model_scales_is_untested(tmp_path):
+def test_noise_is_in_units_of_what_tokens_put_into_the_stream(tmp_path):
+    """Where a model scales its embeddings, the spread is that of the scaled ones."""
+    subject = load(save_tiny_decoder(tmp_path / "model", "Gemma2"), "raw")
+    tokens = torch.arange(20, 40)
+    scaled = subject.transformer.token_embeddings(tokens)
+    assert (scaled - subject.transformer.W_E[tokens] * scaled.shape[1] ** 0.5).abs().max() < 1e-5
+    assert np.isfinite(task(subject).trace(corruption="noise").take(2).values).all()
+
+
+def test_noise_on_scaled_embeddings_is_untested_through_hooks(tmp_path, monkeypatch):
+    only_hooks(monkeypatch)
     subject = load(save_tiny_decoder(tmp_path / "model", "Gemma2"), "raw")
     with pytest.raises(Untested, match="scales its embeddings"):
         task(subject).trace(corruption="noise").take(2)

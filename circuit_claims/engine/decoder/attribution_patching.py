@@ -13,6 +13,7 @@ from circuit_claims import forward_passes
 from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.edits import ATTRIBUTED, HEAD_SITES, Attributions, Site
 from circuit_claims.engine.run import Run, slice_run
+from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.time_spent import spent_on
 
 
@@ -28,10 +29,15 @@ def attributions(
     """The first-order estimate, in logits, of what each patch clean into corrupted adds to the logit difference at END.
 
     answers: the two tokens whose logits are compared. Of a pattern, `pos` is the query's position, and all keys are summed; of
-    everything else the width is. Where a head at all positions is meant, its positions are to be added up.
+    everything else the width is. Where a head at all positions is meant, its positions are to be added up. Of a
+        key or value that heads share, each head has its own estimate.
     memory: bytes that what is kept for the backward pass may take (the model's own cap unless given); prompts are split.
     """
     memory = model.max_memory if memory is None else memory
+    if model.group > 1 and any(model.core(layer).norms_all_heads for layer in range(model.n_layers)):
+        raise Unsupported(
+            "heads share keys that are normed all together here: what one head's own key adds is nothing that can be asked"
+        )
     n_prompts, length = clean.tokens.shape
     kept = length * (12 * model.d_model + 3 * model.d_mlp + 3 * model.n_heads * length)  # of one prompt in one layer
     step = max(1, memory // (model.n_layers * kept * model.W_E.element_size()))
@@ -69,8 +75,13 @@ def _attributions(
 
 def _layer(model: Steps, layer: int, stream: Float[Tensor, "prompt pos d_model"]) -> tuple[dict[Site, Tensor], Tensor]:
     """What is inside a layer, each activation made from the one before it, and the stream after it."""
-    attention = model.attention(layer, stream)
+    # A key of a group is what each of its heads sees: a head's own estimate is of what this one alone makes of it.
+    attention = model.ungrouped_attention(layer, stream)
     inside: dict[Site, Tensor] = {site: getattr(attention, site) for site in HEAD_SITES}
     mid = stream + attention.out
-    inside |= {"resid_pre": stream, "attn_out": attention.out, "mlp_out": model.mlp_out(layer, mid)}
+    inside |= {
+        "resid_pre": stream,
+        "attn_out": attention.out,
+        "mlp_out": model.mlp(layer, stream if model.parallel else mid),
+    }
     return inside, mid + inside["mlp_out"]

@@ -23,6 +23,7 @@ def final_stream(model: Steps, base: Run, edits: Sequence[Edit]) -> Float[Tensor
     """The final residual stream at all positions under edits that are made together, before the final layer norm."""
     if not edits:
         return base.resid[-1]
+    model.check_edits(edits)
     first = min(edit.layer for edit in edits)
     forward_passes.count(len(base.tokens))
     stream = base.resid[first][None].clone()
@@ -35,7 +36,9 @@ def final_stream(model: Steps, base: Run, edits: Sequence[Edit]) -> Float[Tensor
 @torch.inference_mode()
 def pattern_with_keys(model: Steps, base: Run, edit: Edit) -> Float[Tensor, "prompt query key"]:
     """One head's attention probabilities with its keys set, its queries as they are."""
-    inside = model.attention(edit.layer, base.resid[edit.layer])
-    keys = set_activation(inside.k.clone(), edit)
+    model.check_edits([edit])
+    core, length = model.core(edit.layer), base.tokens.shape[1]
+    inside = model.ungrouped_attention(edit.layer, base.resid[edit.layer])
+    keys = core.turned_k(set_activation(inside.k.clone(), edit), 0, length)
     one = slice(edit.one_head, edit.one_head + 1)
-    return model.pattern(inside.q[:, :, one], keys[:, :, one])[:, 0]
+    return core.pattern(core.turned_q(inside.q, 0, length)[:, :, one], keys[:, :, one])[:, 0]

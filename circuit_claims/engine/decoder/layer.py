@@ -4,15 +4,15 @@ What is under way goes through whole; what enters inside the layer starts from t
 intervention on one head pays neither for the queries, keys and values of its layer nor for the positions it does not touch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
+from circuit_claims.engine.decoder.attention_core import AttentionCore
 from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.edits import HEAD_SITES, Edit, Site, set_activation
 from circuit_claims.engine.run import ROWS, Run
@@ -32,26 +32,52 @@ class BaseLayer:
     first: int
     seen: int
 
+    @property
+    def length(self) -> int:
+        """Of the whole sequence."""
+        return self.base.tokens.shape[1]
+
     @cached_property
-    def keys_and_values(self) -> tuple[Float[Tensor, "prompt pos head d_head"], Float[Tensor, "prompt pos head d_head"]]:
-        """Of all positions."""
+    def core(self) -> AttentionCore:
+        """What the layer does between its projections."""
+        return self.model.core(self.layer)
+
+    @cached_property
+    def keys_and_values(
+        self,
+    ) -> tuple[Float[Tensor, "prompt pos kv_head d_head"], Float[Tensor, "prompt pos kv_head d_head"]]:
+        """Of all positions, as projected."""
         return self.model.keys_and_values_of(self.base, self.layer)
 
     @cached_property
+    def turned_keys(self) -> Float[Tensor, "prompt pos kv_head d_head"]:
+        """Keys of all positions as the scores take them."""
+        return self.core.turned_k(self.keys_and_values[0], 0, self.length)
+
+    @cached_property
     def q(self) -> Float[Tensor, "prompt seen head d_head"]:
-        """Queries from `seen` on."""
+        """Queries from `seen` on, as projected."""
         return self.model.queries(self.layer, self.base.resid[self.layer, :, self.seen :])
+
+    @cached_property
+    def turned_q(self) -> Float[Tensor, "prompt seen head d_head"]:
+        """Queries from `seen` on as the scores take them."""
+        return self.core.turned_q(self.q, self.seen, self.length)
 
     @cached_property
     def z(self) -> Float[Tensor, "prompt seen head d_head"]:
         """Head outputs from `seen` on."""
-        k, v = self.keys_and_values
-        return (self.model.pattern(self.q, k, self.seen) @ v.transpose(1, 2)).transpose(1, 2)
+        return self.core.mixed(self.core.pattern(self.turned_q, self.turned_keys, self.seen), self.keys_and_values[1])
+
+    @cached_property
+    def projected(self) -> Float[Tensor, "prompt seen d_model"]:
+        """Head outputs through their projection, from `seen` on."""
+        return self.model.projected(self.layer, self.z)
 
     @cached_property
     def mid(self) -> Float[Tensor, "prompt seen d_model"]:
-        """The stream between attention and MLP, from `seen` on."""
-        return self.base.resid[self.layer, :, self.seen :] + self.model.attn_out(self.layer, self.z)
+        """The stream before the layer and what the attention adds to it, from `seen` on."""
+        return self.base.resid[self.layer, :, self.seen :] + self.model.written(self.layer, self.projected)
 
     @property
     def post(self) -> Float[Tensor, "prompt seen d_model"]:
@@ -84,9 +110,8 @@ def through(
             q, (k, v) = model.queries(layer, after), model.keys_and_values(layer, part)
         else:
             q, k, v = model.qkv(layer, part)
-        inputs: tuple[tuple[Site, Tensor, int], ...] = (("q", q, here.seen), ("k", k, here.first), ("v", v, here.first))
-        for site, tensor, first in inputs:
-            _apply(tensor, site, here_edits, first)
+        _apply(q, "q", here_edits, here.seen)
+        k, v = _of_keys_and_values(here, k, v, here_edits)
         z = _attend(here, q, k, v, here_edits)
         _apply(z, "z", here_edits, here.seen)
         _write(here, after, z, here_edits)
@@ -111,9 +136,25 @@ def _few_inputs(
     return q, k, v
 
 
+def _of_keys_and_values(here: BaseLayer, k: Tensor, v: Tensor, edits: Sequence[Sequence[Edit]]) -> tuple[Tensor, Tensor]:
+    """Keys and values with what is set in them; where one head of a group gets its own, every head has its own."""
+    changed, pairs = [], (("k", k), ("v", v))
+    site: Site
+    for site, tensor in pairs:
+        its = [[edit for edit in row if edit.site == site] for row in edits]
+        if here.core.group > 1 and any(edit.head is not None for row in its for edit in row):
+            _apply(tensor, site, [[edit for edit in row if edit.head is None] for row in its], here.first)
+            tensor = here.core.of_each_head(tensor)
+            its = [[edit for edit in row if edit.head is not None] for row in its]
+        _apply(tensor, site, its, here.first)
+        changed.append(tensor)
+    return changed[0], changed[1]
+
+
 def _write(here: BaseLayer, stream: Tensor, z: Tensor, edits: Sequence[Sequence[Edit]]) -> None:
     """Add the attention's output and the MLP's to the stream, in place, with what is set on the way."""
     sites = {edit.site for row in edits for edit in row}
+    beside = here.model.mlp(here.layer, stream) if here.model.parallel else None
     before = stream.clone() if "attn_out" in sites else None
     here.model.add_attn_out_(here.layer, stream, z)
     if before is not None:
@@ -122,8 +163,12 @@ def _write(here: BaseLayer, stream: Tensor, z: Tensor, edits: Sequence[Sequence[
         _apply(out, "attn_out", edits, here.seen)
         torch.add(before, out, out=stream)
     _apply(stream, "resid_mid", edits, here.seen)
-    before = stream.clone() if "mlp_out" in sites else None
-    here.model.add_mlp_out_(here.layer, stream)
+    before = stream.clone() if "mlp_out" in sites and beside is None else None
+    if beside is not None:
+        _apply(beside, "mlp_out", edits, here.seen)
+        stream += beside
+    else:
+        here.model.add_mlp_out_(here.layer, stream)
     if before is not None:
         out = stream - before
         _apply(out, "mlp_out", edits, here.seen)
@@ -140,47 +185,58 @@ def _apply(tensor: Tensor, site: Site, edits: Sequence[Sequence[Edit]], first: i
 
 def _attend(here: BaseLayer, q: Tensor, k: Tensor, v: Tensor, edits: Sequence[Sequence[Edit]]) -> Tensor:
     """z from the interventions' own queries, keys and values, and the base's keys and values before the causal cone."""
+    core, first, length = here.core, here.first, here.length
+    q, k = core.turned_q(q, here.seen, length), core.turned_k(k, first, length)
+    if k.shape[-2] != v.shape[-2]:  # one of the two was set for one head of a group
+        k, v = (part if part.shape[-2] == q.shape[-2] else core.of_each_head(part) for part in (k, v))
     rows, n_prompts, width, n_heads, d_head = q.shape
-    first, length = here.first, here.first + k.shape[2]
+    groups = k.shape[-2]
     patterns = any(edit.site == "pattern" for its in edits for edit in its)
-    before = tuple(part[:, :first] for part in here.keys_and_values) if first else ()
+    before: tuple[Tensor, ...] = ()
+    if first:
+        before = tuple(part[:, :first] for part in (here.turned_keys, here.keys_and_values[1]))
+        before = tuple(part if part.shape[-2] == groups else core.of_each_head(part) for part in before)
     # The fused kernel wants all keys side by side: worth the copy unless nearly all of them are old, and common to all rows.
-    if not patterns and first <= k.shape[2] and length > 1:
+    if not patterns and core.cap is None and first <= k.shape[2] and length > 1:
         if before:
             k, v = (torch.cat([old.expand(rows, *old.shape), new], 2) for old, new in zip(before, (k, v), strict=True))
-        mask = None
-        if width > 1 and here.seen:
-            mask = q.new_zeros(width, length).masked_fill(here.model.future(width, length, here.seen), -torch.inf)
-        q, k, v = (part.flatten(0, 1).transpose(1, 2) for part in (q, k, v))
-        z = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=width > 1 and not here.seen)
-        return z.transpose(1, 2).reshape(rows, n_prompts, width, n_heads, d_head)
-    queries = q.transpose(2, 3)  # [row, prompt, head, query, d_head]
-    scores = torch.empty(rows, n_prompts, n_heads, width, length, dtype=q.dtype, device=q.device)
+        return core.attend(q, k, v, here.seen)
+    # Query heads of a group stand side by side, and meet their common keys in one product: [row, prompt, group, query, d_head].
+    queries = q.transpose(2, 3).reshape(rows, n_prompts, groups, -1, d_head)
+    scores = torch.empty(*queries.shape[:4], length, dtype=q.dtype, device=q.device)
     if k.shape[2] == 1:
-        scores[..., first:] = (q * k).sum(-1)[:, :, :, :, None].transpose(2, 3)
+        scores[..., first:] = (queries * k.transpose(2, 3)).sum(-1, keepdim=True)
     else:
         scores[..., first:] = queries @ k.permute(0, 1, 3, 4, 2)
     if before:
-        # One matrix product a prompt and head serves the queries of all interventions: the old keys are common to them.
-        shared = queries.permute(1, 2, 0, 3, 4).reshape(n_prompts, n_heads, rows * width, d_head)
-        old = (shared @ before[0].permute(0, 2, 3, 1)).view(n_prompts, n_heads, rows, width, first)
+        # One matrix product a prompt and group serves the queries of all interventions: the old keys are common to them.
+        shared = queries.permute(1, 2, 0, 3, 4).reshape(n_prompts, groups, -1, d_head)
+        old = (shared @ before[0].permute(0, 2, 3, 1)).view(n_prompts, groups, rows, -1, first)
         scores[..., :first] = old.permute(2, 0, 1, 3, 4)
-    scores = scores.div_(d_head**0.5)
-    if width > 1:
-        scores.masked_fill_(here.model.future(width, length, here.seen), -torch.inf)
+    scores = core.capped(scores.mul_(core.scale)).view(rows, n_prompts, n_heads, width, length)
+    hidden = core.hidden(width, length, here.seen, q.device)
+    if hidden is not None:
+        scores.masked_fill_(hidden, -torch.inf)
     pattern = scores.softmax(-1)
     if patterns:
         # A view with positions before heads, as of all other sites.
         _apply(pattern.transpose(2, 3), "pattern", edits, here.seen)
-    z = pattern[..., first:] * v.transpose(2, 3) if v.shape[2] == 1 else pattern[..., first:] @ v.transpose(2, 3)
+    pattern = pattern.view(rows, n_prompts, groups, -1, length)
+    new = v.transpose(2, 3)
+    z = pattern[..., first:] * new if v.shape[2] == 1 else pattern[..., first:] @ new
     if before:
-        weights = pattern[..., :first].permute(1, 2, 0, 3, 4).reshape(n_prompts, n_heads, rows * width, first)
-        z = z + (weights @ before[1].transpose(1, 2)).view(n_prompts, n_heads, rows, width, d_head).permute(2, 0, 1, 3, 4)
-    return z.transpose(2, 3)
+        weights = pattern[..., :first].permute(1, 2, 0, 3, 4).reshape(n_prompts, groups, -1, first)
+        z = z + (weights @ before[1].transpose(1, 2)).view(n_prompts, groups, rows, -1, d_head).permute(2, 0, 1, 3, 4)
+    return z.view(rows, n_prompts, n_heads, width, d_head).transpose(2, 3)
 
 
-def head_touched(edits: Sequence[Edit]) -> Head | None:
-    """The one head whose inside these edits of one layer set, where it is one head and nothing else."""
+def head_touched(edits: Sequence[Edit], core: AttentionCore) -> Head | None:
+    """The one head whose inside these edits of one layer set, where it is one head and nothing else.
+
+    None where other heads change with it: where queries and keys of all heads are normed together.
+    """
+    if core.norms_all_heads and any(edit.site in ("q", "k") for edit in edits):
+        return None
     heads = {edit.head if edit.site in HEAD_SITES else None for edit in edits}
     head = heads.pop() if len(heads) == 1 else None
     return None if head is None else Head(edits[0].layer, head)
@@ -215,24 +271,46 @@ def _enter(
         for edit in its:
             if edit.site == "z":
                 set_activation(z[row], edit, here.seen, one_head=True)
-    change, mid = z - old_z, here.mid.expand(len(rows), *here.mid.shape)
-    index = None
+    change, index = z - old_z, None
     if narrow:
         where = torch.stack([few for its in edits if (few := its[0].positions) is not None]) - here.seen  # [row, prompt, k]
         index = (
             torch.arange(len(rows), device=out.device)[:, None, None],
             torch.arange(out.shape[1], device=out.device)[:, None],
+            where,
         )
-        index = (*index, where)
-        change, mid = change[index], mid[index]
-    W_O = model.blocks[layer].W_O.view(model.n_heads, model.d_head, model.d_model)[heads]
-    stream = torch.baddbmm(mid.flatten(1, 2), change.flatten(1, 2), W_O).view(mid.shape)
-    model.add_mlp_out_(layer, stream)
+        change = change[index]
+
+    def at(base: Float[Tensor, "prompt seen d_model"]) -> Tensor:
+        """The base's own in each row, at the positions that change."""
+        base = base.expand(len(rows), *base.shape)
+        return base if index is None else base[index]
+
+    stream = _with_change(here, at, change, model.W_O(layer).view(model.n_heads, model.d_head, model.d_model)[heads])
     numbers = torch.tensor(list(rows), device=out.device)
     if index is None:
         out[numbers] = stream
     else:
         out[numbers[:, None, None], index[1], index[2]] = stream
+
+
+def _with_change(
+    here: BaseLayer, at: Callable[[Tensor], Tensor], change: Tensor, W_O: Float[Tensor, "row d_head d_model"]
+) -> Tensor:
+    """The stream after the layer, where one head's output in each row is changed and all others are the base's own."""
+    model, layer = here.model, here.layer
+    if model.parallel:  # the MLP does not see the change
+        after = at(here.post)
+        return torch.baddbmm(after.flatten(1, 2), change.flatten(1, 2), W_O, alpha=model.write_scale).view(after.shape)
+    if model.heads_add_up:
+        mid = at(here.mid)
+        stream = torch.baddbmm(mid.flatten(1, 2), change.flatten(1, 2), W_O, alpha=model.write_scale).view(mid.shape)
+    else:
+        base = at(here.projected)
+        projected = torch.baddbmm(base.flatten(1, 2), change.flatten(1, 2), W_O).view(base.shape)
+        stream = at(here.base.resid[layer, :, here.seen :]) + model.written(layer, projected)
+    model.add_mlp_out_(layer, stream)
+    return stream
 
 
 def few_positions(edits: Sequence[Edit]) -> Int[Tensor, "prompt k"] | None:
@@ -254,15 +332,28 @@ def _columns(here: BaseLayer, edits: Sequence[Edit]) -> int | None:
 
 def _one_head_each(here: BaseLayer, heads: Int[Tensor, " row"], edits: Sequence[Sequence[Edit]]) -> Tensor:
     """z of one head for each intervention, from its queries, keys, values and pattern as they are set."""
-    k, v = (part[:, :, heads].permute(2, 0, 1, 3).contiguous() for part in here.keys_and_values)
-    q = here.q[:, :, heads].permute(2, 0, 1, 3).contiguous()
+    core, sites = here.core, {edit.site for its in edits for edit in its}
+    shared = heads // core.group
+
+    def each(part: Tensor, which: Tensor) -> Float[Tensor, "row prompt pos d_head"]:
+        return part[:, :, which].permute(2, 0, 1, 3).contiguous()
+
+    # Of queries and keys, those that are set are so as projected; all others are the base's own, normed and rotated already.
+    q = each(here.q if "q" in sites else here.turned_q, heads)
+    k = each(here.keys_and_values[0] if "k" in sites else here.turned_keys, shared)
+    v = each(here.keys_and_values[1], shared)
     for row, its in enumerate(edits):
         for edit in its:
             if edit.site in ("q", "k", "v"):
                 tensor, first = {"q": (q, here.seen), "k": (k, 0), "v": (v, 0)}[edit.site]
                 set_activation(tensor[row], edit, first, one_head=True)
-    scores = q @ k.transpose(-1, -2) / here.model.d_head**0.5
-    pattern = scores.masked_fill_(here.model.future(q.shape[2], k.shape[2], here.seen), -torch.inf).softmax(-1)
+    if "q" in sites:
+        q = core.turned_q(q, here.seen, here.length, heads=False)
+    if "k" in sites:
+        k = core.turned_k(k, 0, here.length, heads=False)
+    scores = core.capped(q @ k.transpose(-1, -2) * core.scale)
+    hidden = core.hidden(q.shape[2], k.shape[2], here.seen, q.device)
+    pattern = (scores if hidden is None else scores.masked_fill_(hidden, -torch.inf)).softmax(-1)
     for row, its in enumerate(edits):
         for edit in its:
             if edit.site == "pattern":

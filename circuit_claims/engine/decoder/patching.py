@@ -40,9 +40,13 @@ def intervene(
     memory: bytes that the activations of a chunk may take (the model's own cap unless given); prompts, and then
         interventions, are split to stay below.
 
-    Returns `[intervention, prompt, d_model]`, before the final layer norm.
+    Returns `[intervention, prompt, d_model]`, before the final norm.
+
+    Raises Unsupported, with the reason, for edits that have no meaning in this architecture, and ValueError for an edit of all
+    keys or values that has not one entry a group.
     """
     memory = model.max_memory if memory is None else memory
+    model.check_edits([edit for edits in interventions for edit in edits])
     n_prompts, length = base.tokens.shape
     forward_passes.count(n_prompts * len(interventions))
     result = base.resid[-1, :, -1].expand(len(interventions), n_prompts, model.d_model).clone()
@@ -51,7 +55,7 @@ def intervene(
         if edits:
             cones.setdefault(min(edit.first_position(start) for edit in edits), []).append(index)
     for first, members in cones.items():
-        members.sort(key=lambda index: _entry(interventions[index]))
+        members.sort(key=lambda index: _entry(model, interventions[index]))
         # The stream itself, and as much again where the last layer or an entry copies it; what is inside a layer is bounded.
         one = 2 * (length - first) * model.d_model * base.resid.element_size()
         fitting = max(1, memory // one)
@@ -73,13 +77,13 @@ def _causal_cone(model: Steps, base: Run, interventions: Sequence[Sequence[Edit]
     n_prompts, length = base.tokens.shape
     state = base.resid.new_empty(len(interventions), n_prompts, length - first, model.d_model)
     few: list[Tensor | None] = [None] * len(interventions)  # where alone the stream before the layer is not the base's
-    under_way, entries = 0, [_entry(its)[0] for its in interventions]
+    under_way, entries = 0, [_entry(model, its)[0] for its in interventions]
     for layer in range(model.n_layers):
         last = layer == model.n_layers - 1
         here = BaseLayer(model, base, layer, first, seen=length - 1 if last else first)
         edits = [[edit for edit in its if edit.layer == layer] for its in interventions]
         entering = range(under_way, bisect.bisect_right(entries, layer))
-        ways = [_way_in(edits[row]) for row in entering]
+        ways = [_way_in(model, edits[row]) for row in entering]
         whole, by_head = under_way + ways.count(0), under_way + ways.count(0) + ways.count(1)
         state[under_way:whole] = base.resid[layer, :, first:]
         after = state if not last else state.new_empty(len(state), n_prompts, 1, model.d_model)
@@ -116,17 +120,17 @@ def _alike(few: Sequence[Tensor | None]) -> list[tuple[slice, Tensor | None]]:
     return groups
 
 
-def _entry(edits: Sequence[Edit]) -> tuple[int, int]:
+def _entry(model: Steps, edits: Sequence[Edit]) -> tuple[int, int]:
     """Where an intervention enters: its first layer, and its way into it."""
     layer = min(edit.layer for edit in edits)
-    return layer, _way_in([edit for edit in edits if edit.layer == layer])
+    return layer, _way_in(model, [edit for edit in edits if edit.layer == layer])
 
 
-def _way_in(edits: Sequence[Edit]) -> int:
+def _way_in(model: Steps, edits: Sequence[Edit]) -> int:
     """How one gets into a layer by these edits: 0 from its beginning, 1 inside one head, 2 after the attention."""
     if all(edit.site in LATE_SITES for edit in edits):
         return 2
-    return 1 if head_touched(edits) is not None else 0
+    return 1 if head_touched(edits, model.core(edits[0].layer)) is not None else 0
 
 
 def _enter_late(here: BaseLayer, edits: Sequence[Edit]) -> Float[Tensor, "prompt seen d_model"]:

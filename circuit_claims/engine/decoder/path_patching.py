@@ -32,6 +32,7 @@ def trace(model: Steps, run: Run, positions: Int[Tensor, "prompt k"], knocked_ou
     knocked_out: edits of z that the run is made under; the forward pass is then made anew, since a run remembers its residual
     stream alone, and what a knocked-out head writes does not follow from that.
     """
+    model.check_edits(knocked_out)
     if knocked_out:
         return _trace_knocked_out(model, run, positions, knocked_out)
     rows = torch.arange(len(positions), device=positions.device)[:, None]
@@ -54,7 +55,7 @@ def _trace_knocked_out(model: Steps, run: Run, positions: Int[Tensor, "prompt k"
         pre.append(stream[rows, positions])
         mid.append(between[rows, positions])
         outputs.append(z[rows, positions])
-        stream = between + model.mlp_out(layer, between)
+        stream = between + model.mlp(layer, stream if model.parallel else between)
     pre.append(stream[rows, positions])
     return Trace(positions, torch.stack(pre), torch.stack(mid), torch.stack(outputs))
 
@@ -166,16 +167,32 @@ def _pass_c(
             continue
         mid = state + (frozen.mid[layer] - frozen.pre[layer])
         for row, sender in enumerate(inside):
-            for head in dict.fromkeys(senders[sender]):  # one that is named twice has still one output to change
-                if head.layer == layer:
-                    change = z[layer][:, :, head.head] - frozen.z[layer][:, :, head.head]
-                    mid[row] += model.head_out(layer, change, head.head)
-        if mlps == "recomputed":
+            sending = [head.head for head in dict.fromkeys(senders[sender]) if head.layer == layer]  # named twice, still one
+            if sending:
+                mid[row] += _sent(model, layer, frozen.z[layer], z[layer], sending)
+        if mlps == "recomputed" and model.parallel:
+            mid += model.mlp(layer, state)
+        elif mlps == "recomputed":
             model.add_mlp_out_(layer, mid)
         else:
             mid += frozen.pre[layer + 1] - frozen.mid[layer]
         state = mid
     return state, inside, edits
+
+
+def _sent(
+    model: Steps,
+    layer: int,
+    old: Float[Tensor, "prompt k head d_head"],
+    new: Float[Tensor, "prompt k head d_head"],
+    heads: Sequence[int],
+) -> Float[Tensor, "prompt k d_model"]:
+    """What the attention adds to the stream besides, where the outputs of some heads are the new ones."""
+    if model.heads_add_up:
+        return torch.stack([model.head_out(layer, new[:, :, head] - old[:, :, head], head) for head in heads]).sum(0)
+    changed = old.clone()
+    changed[:, :, heads] = new[:, :, heads]
+    return model.attn_out(layer, changed) - model.attn_out(layer, old)
 
 
 def _one_chunk(

@@ -1,182 +1,192 @@
-"""A GPT-2-shaped transformer as plain tensors, so that a forward pass can start and stop anywhere.
+"""The steps of a decoder's forward pass, which interventions are put together from.
 
-`TransformerBridge` runs whole models at whole sequences (`start_at_layer` is not supported there), so an intervention pays for
-everything that it cannot reach. Here the same weights, as the bridge holds them (raw or processed), are applied layer by layer
-and only at the positions asked for. The bridge stays the reference: `check_against` compares the two on loading.
+Everything but the core of attention works position by position, so that a step is a function of whatever rows of the stream it
+is given, and an intervention pays for those alone that it can reach. Two kinds of steps: `gpt2` computes GPT-2's family from
+plain tensors, `modules` calls a model's own modules. What is written here is common to both.
 """
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from circuit_claims import forward_passes
-from circuit_claims.engine.run import MEMORY_CAP, ROWS, Attention, Run
-from circuit_claims.engine.unsupported import UnsupportedArchitecture
-from circuit_claims.engine.weights import LayerWeights, Norm, Weights
+from circuit_claims.engine.decoder.attention_core import AttentionCore
+from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.run import ROWS, Attention, Run
+from circuit_claims.engine.unsupported import Unsupported
+from circuit_claims.engine.weights import Weights
 from circuit_claims.time_spent import spent_on
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu": F.gelu,
-    "relu": F.relu,
-}
 
+class Steps(ABC):
+    """One model's forward pass, step by step.
 
-class Steps:
-    """The weights of one subject and the steps of its forward pass."""
+    parallel: attention and MLP stand side by side: both read the stream before the layer. heads_add_up: what heads write into
+    the stream is the sum of what each would write (no norm comes behind the attention). write_scale: what attention and MLP
+    give is multiplied by this before it is added.
+    """
 
-    linear_logits = True
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_model: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+    max_memory: int
+    normalization: str
+    linear_logits: bool
+    W_E: Float[Tensor, "d_vocab d_model"]
+    W_U: Float[Tensor, "d_model d_vocab"]
+    parallel: bool = False
+    heads_add_up: bool = True
+    write_scale: float = 1.0
 
-    def __init__(self, bridge: Any, max_memory: int = MEMORY_CAP) -> None:
-        """Take the weights out of a booted bridge, in the mode it is in.
+    @property
+    def group(self) -> int:
+        """How many query heads share a key and a value."""
+        return self.n_heads // self.n_kv_heads
 
-        max_memory: bytes that the activations of interventions under way may occupy; larger batches are split.
+    # What each kind of steps computes in its own way
 
-        Raises UnsupportedArchitecture where the model is not pre-norm with layer norm, learned positions, one key and value
-        per query head and an MLP without gate: GPT-2's shape.
-        """
-        cfg = bridge.cfg
-        reasons = [
-            f"normalisation {cfg.normalization_type}" if cfg.normalization_type not in ("LN", "LNPre") else "",
-            f"activation {cfg.act_fn}" if cfg.act_fn not in ACTIVATIONS else "",
-            "gated MLP" if getattr(cfg, "gated_mlp", False) else "",
-            "parallel attention and MLP" if getattr(cfg, "parallel_attn_mlp", False) else "",
-            "no learned position embedding" if not hasattr(bridge, "pos_embed") else "",
-            "grouped keys and values" if getattr(cfg, "n_key_value_heads", None) not in (None, cfg.n_heads) else "",
-        ]
-        if any(reasons):
-            raise UnsupportedArchitecture(", ".join(filter(None, reasons)))
-        self.n_layers, self.n_heads, self.d_head, self.d_model = cfg.n_layers, cfg.n_heads, cfg.d_head, cfg.d_model
-        self.n_kv_heads, self.d_vocab, self.n_ctx = cfg.n_heads, cfg.d_vocab, cfg.n_ctx
-        self.normalization: str = cfg.normalization_type
-        self.eps = float(cfg.eps)
-        self.max_memory = max_memory
-        self.activation = ACTIVATIONS[cfg.act_fn]
-        self.W_E = bridge.W_E.detach()
-        self.W_pos = bridge.pos_embed.weight.detach()
-        self.W_U = bridge.W_U.detach()
-        self.b_U = bridge.b_U.detach() if bridge.b_U is not None else self.W_U.new_zeros(self.W_U.shape[1])
-        self.ln_final = _norm(bridge.ln_final, self.W_E)
-        attention = {name: getattr(bridge, name).detach() for name in ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V")}
-        self.blocks = tuple(
-            self._block(bridge.blocks[layer], {name: stacked[layer] for name, stacked in attention.items()})
-            for layer in range(self.n_layers)
-        )
-        self.d_mlp = self.blocks[0].W_in.shape[1]
-
-    def _block(self, block: Any, attention: dict[str, Tensor]) -> LayerWeights:
-        """One layer: the MLP's weights are the bridge's own, and attention's are copies, put side by side.
-
-        The bridge stacks the weights of all layers anew whenever it is asked for them, so that a view of one layer's would keep
-        all of them alive.
-        """
-
-        def joined(weight: Float[Tensor, "head d_model d_head"]) -> Float[Tensor, "d_model head_d_head"]:
-            return weight.permute(1, 0, 2).reshape(self.d_model, -1)
-
-        return LayerWeights(
-            ln1=_norm(block.ln1, self.W_E),
-            W_qkv=torch.cat([joined(attention[f"W_{name}"]) for name in "QKV"], dim=1),
-            b_qkv=torch.cat([attention[f"b_{name}"].reshape(-1) for name in "QKV"]),
-            W_O=attention["W_O"].reshape(-1, self.d_model).clone(),
-            b_O=block.attn.b_O.detach(),
-            ln2=_norm(block.ln2, self.W_E),
-            W_in=block.mlp.W_in.detach().contiguous(),
-            b_in=block.mlp.b_in.detach(),
-            W_out=block.mlp.W_out.detach().contiguous(),
-            b_out=block.mlp.b_out.detach(),
-        )
-
-    def weights(self) -> Weights:
-        """The weights, which are the engine's own: whoever changes them changes the model."""
-        return Weights(
-            n_heads=self.n_heads,
-            d_head=self.d_head,
-            W_E=self.W_E,
-            layers=self.blocks,
-            ln_final=self.ln_final,
-            W_U=self.W_U,
-            b_U=self.b_U,
-            eps=self.eps,
-            activation=self.activation,
-        )
-
-    def needs(self, *sites: str, edited: bool = False) -> None:
-        """Nothing is missing: every activation of this architecture can be read and edited."""
-
+    @abstractmethod
     def embed(self, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_model"]:
-        """Token and position embeddings, summed."""
-        return self.W_E[tokens] + self.W_pos[: tokens.shape[1]]
+        """The stream before the first layer."""
 
+    @abstractmethod
     def token_embeddings(self, tokens: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
         """What the tokens alone put into the stream, without their positions."""
-        return self.W_E[tokens]
 
+    @abstractmethod
+    def core(self, layer: int) -> AttentionCore:
+        """What a layer does between its projections."""
+
+    @abstractmethod
     def qkv(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of one layer, each `[*batch, head, d_head]`, from the stream before it."""
-        block = self.blocks[layer]
-        joined = torch.addmm(block.b_qkv, self._normed(resid, block.ln1).reshape(-1, self.d_model), block.W_qkv)
-        q, k, v = joined.view(*resid.shape[:-1], 3, self.n_heads, self.d_head).unbind(-3)
-        return q, k, v
+        """Queries, keys and values as projected, each `[*batch, (kv_)head, d_head]`, from the stream before the layer."""
 
+    @abstractmethod
     def keys_and_values(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> tuple[Tensor, Tensor]:
-        """Keys and values of one layer, each `[*batch, head, d_head]`: two thirds of `qkv` where no query is asked for."""
-        block, width = self.blocks[layer], self.n_heads * self.d_head
-        joined = torch.addmm(
-            block.b_qkv[width:], self._normed(resid, block.ln1).reshape(-1, self.d_model), block.W_qkv[:, width:]
-        )
-        k, v = joined.view(*resid.shape[:-1], 2, self.n_heads, self.d_head).unbind(-3)
-        return k, v
+        """Keys and values alone."""
 
+    @abstractmethod
     def queries(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch head d_head"]:
-        """Queries of one layer."""
-        block, width = self.blocks[layer], self.n_heads * self.d_head
-        flat = self._normed(resid, block.ln1).reshape(-1, self.d_model)
-        return torch.addmm(block.b_qkv[:width], flat, block.W_qkv[:, :width]).view(*resid.shape[:-1], self.n_heads, self.d_head)
+        """Queries alone."""
 
+    @abstractmethod
     def head_input(
         self, layer: int, resid: Float[Tensor, "*batch d_model"], head: int, which: str
     ) -> Float[Tensor, "*batch d_head"]:
-        """One head's query, key or value (`which`: q, k or v) from the stream before its layer."""
-        block = self.blocks[layer]
-        first = ("qkv".index(which) * self.n_heads + head) * self.d_head
-        columns = slice(first, first + self.d_head)
-        return self._normed(resid, block.ln1) @ block.W_qkv[:, columns] + block.b_qkv[columns]
+        """One head's query, key or value (`which`: q, k or v) from the stream before its layer; of a group, the group's."""
 
-    def head_out(self, layer: int, z: Float[Tensor, "*batch d_head"], head: int) -> Float[Tensor, "*batch d_model"]:
-        """What one head writes into the stream, without the layer's bias."""
-        return z @ self.blocks[layer].W_O[head * self.d_head : (head + 1) * self.d_head]
+    @abstractmethod
+    def W_O(self, layer: int) -> Float[Tensor, "head_d_head d_model"]:
+        """The linear part of the projection of head outputs."""
 
-    def pattern(
-        self, q: Float[Tensor, "*batch query head d_head"], k: Float[Tensor, "*batch key head d_head"], first_query: int = 0
-    ) -> Float[Tensor, "*batch head query key"]:
-        """Attention probabilities; `first_query` is the position of the first query among the keys."""
-        scores = q.transpose(-2, -3) @ k.transpose(-2, -3).transpose(-1, -2) / self.d_head**0.5
-        return scores.masked_fill(self.future(q.shape[-3], k.shape[-3], first_query), -torch.inf).softmax(-1)
+    @abstractmethod
+    def projected(self, layer: int, z: Float[Tensor, "*batch head d_head"]) -> Float[Tensor, "*batch d_model"]:
+        """Head outputs through that projection, with its bias."""
 
-    def future(self, queries: int, keys: int, first_query: int) -> Bool[Tensor, "query key"]:
-        """Which keys lie after a query, and are not attended to."""
-        device = self.W_E.device
-        return torch.arange(keys, device=device)[None] > (torch.arange(queries, device=device) + first_query)[:, None]
+    @abstractmethod
+    def written(self, layer: int, projected: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """What the attention adds to the stream, from `projected`: itself, unless a norm or a factor comes behind it."""
+
+    @abstractmethod
+    def mlp(self, layer: int, reads: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """What the MLP adds to the stream, from the stream that it reads."""
+
+    @abstractmethod
+    def logits(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
+        """Logits of the whole vocabulary."""
+
+    @abstractmethod
+    def answer_logits(
+        self, resid: Float[Tensor, "*batch prompt d_model"], answers: Int[Tensor, "prompt answer"]
+    ) -> Float[Tensor, "*batch prompt answer"]:
+        """Logits of the answer tokens alone."""
+
+    @abstractmethod
+    def frozen_norm(
+        self, x: Float[Tensor, "*batch d_model"], like: Float[Tensor, "*batch d_model"] | None
+    ) -> Float[Tensor, "*batch d_model"]:
+        """The final norm of a part of the stream, without its bias, its scale frozen at that of the stream `like`."""
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """The weights as GPT-2 lays them out."""
+
+    @abstractmethod
+    def check_against(self, bridge: Any, tokens: Int[Tensor, "prompt pos"], tolerance: float) -> None:
+        """Raise UnsupportedArchitecture where these steps are not the bridge's own forward pass."""
+
+    # What follows from these
+
+    def needs(self, *sites: str, edited: bool = False) -> None:
+        """Raise Unsupported, with the reason, where this architecture has no such activation."""
+        if self.parallel and "resid_mid" in sites:
+            raise Unsupported("attention and MLP stand side by side in this architecture: there is no stream between them")
+        if not self.heads_add_up and "head_out" in sites:
+            raise Unsupported("heads' outputs do not simply add up in the stream of this architecture")
+
+    def check_edits(self, edits: Sequence[Edit]) -> None:
+        """Refuse edits that mean nothing here.
+
+        Raises Unsupported where there is no such activation, and ValueError where an edit of all keys or values has not one
+        entry a group.
+        """
+        for edit in edits:
+            self.needs(edit.site, edited=True)
+            if self.group == 1 or edit.site not in ("k", "v"):
+                continue
+            if edit.head is None and edit.value.shape[-2] != self.n_kv_heads:
+                raise ValueError(
+                    f"{self.n_heads} heads share {self.n_kv_heads} keys and values: set as many, or name the head that is meant"
+                )
+            if edit.head is not None and edit.site == "k" and self.core(edit.layer).norms_all_heads:
+                raise Unsupported(
+                    "heads share keys that are normed all together in this architecture: one head's own key is no activation"
+                )
+
+    def add_attn_out_(self, layer: int, resid: Tensor, z: Float[Tensor, "*batch head d_head"]) -> None:
+        """Add what the attention writes to a contiguous stream `[*batch, d_model]`, in place."""
+        resid += self.attn_out(layer, z)
+
+    def add_mlp_out_(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> None:
+        """Add what the MLP writes to a contiguous stream that it reads, in place, a block of rows at a time."""
+        for rows in resid.view(-1, self.d_model).split(ROWS):
+            rows += self.mlp(layer, rows)
 
     def attn_out(self, layer: int, z: Float[Tensor, "*batch pos head d_head"]) -> Float[Tensor, "*batch pos d_model"]:
         """What the attention layer adds to the stream."""
-        block = self.blocks[layer]
-        return torch.addmm(block.b_O, z.reshape(-1, block.W_O.shape[0]), block.W_O).view(*z.shape[:-2], self.d_model)
+        return self.written(layer, self.projected(layer, z))
 
     def mlp_out(self, layer: int, resid_mid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """What the MLP adds to the stream."""
-        block = self.blocks[layer]
-        hidden = torch.addmm(block.b_in, self._normed(resid_mid, block.ln2).reshape(-1, self.d_model), block.W_in)
-        return torch.addmm(block.b_out, self.activation(hidden), block.W_out).view(resid_mid.shape)
+        """What the MLP adds to the stream, from the stream between attention and MLP.
+
+        Raises Unsupported where these stand side by side.
+        """
+        self.needs("resid_mid")
+        return self.mlp(layer, resid_mid)
+
+    def head_out(self, layer: int, z: Float[Tensor, "*batch d_head"], head: int) -> Float[Tensor, "*batch d_model"]:
+        """What one head writes into the stream, without the layer's bias.
+
+        Raises Unsupported where what heads write does not add up: a norm comes behind them.
+        """
+        self.needs("head_out")
+        return z @ self.W_O(layer)[head * self.d_head : (head + 1) * self.d_head] * self.write_scale
+
+    def direct_logits(self, directions: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
+        """What directions in the final stream add to the logits: the norm's gain counts, and its scale is 1."""
+        return self.frozen_norm(directions, None) @ self.W_U
 
     def keys_and_values_of(self, run: Run, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of a run, as it has kept them or from its residual stream."""
+        """Keys and values of a run as projected, as it has kept them or from its residual stream."""
         if run.kept is None:
             return self.keys_and_values(layer, run.resid[layer])
         k, v = run.kept[layer]
@@ -186,30 +196,27 @@ class Steps:
         self, run: Run, layer: int, positions: Int[Tensor, "prompt k"]
     ) -> Float[Tensor, "prompt k head d_head"]:
         """z of one layer of a run at some positions, whose queries alone are computed."""
+        core, length = self.core(layer), run.tokens.shape[1]
         rows = torch.arange(len(positions), device=positions.device)[:, None]
-        k, v = (part.transpose(1, 2) for part in self.keys_and_values_of(run, layer))
-        q = self.queries(layer, run.resid[layer][rows, positions]).transpose(1, 2)
-        seen = torch.arange(run.tokens.shape[1], device=positions.device) <= positions[:, None, :, None]
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2)
-
-    def add_attn_out_(self, layer: int, resid: Tensor, z: Float[Tensor, "*batch head d_head"]) -> None:
-        """Add what the attention layer writes to a contiguous stream `[*batch, d_model]`, in place."""
-        block = self.blocks[layer]
-        rows = resid.view(-1, self.d_model)
-        torch.addmm(rows, z.reshape(-1, block.W_O.shape[0]), block.W_O, out=rows).add_(block.b_O)
-
-    def add_mlp_out_(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> None:
-        """Add what the MLP writes to a contiguous stream, in place, a block of rows at a time: its hidden layer is wide."""
-        block = self.blocks[layer]
-        for rows in resid.view(-1, self.d_model).split(ROWS):
-            hidden = self.activation(torch.addmm(block.b_in, self._normed(rows, block.ln2), block.W_in))
-            torch.addmm(rows, hidden, block.W_out, out=rows).add_(block.b_out)
+        k, v = self.keys_and_values_of(run, layer)
+        q = core.turned_q(self.queries(layer, run.resid[layer][rows, positions]), positions, length)
+        return core.attend_at(q, core.turned_k(k, 0, length), v, positions)
 
     def attention(self, layer: int, resid_pre: Float[Tensor, "prompt pos d_model"]) -> Attention:
         """The whole inside of one attention layer at all positions."""
+        return self.inside(layer, *self.qkv(layer, resid_pre))
+
+    def ungrouped_attention(self, layer: int, resid_pre: Float[Tensor, "prompt pos d_model"]) -> Attention:
+        """The same, with a key and a value for every head: those of a group are equal, and each can be looked at alone."""
+        core = self.core(layer)
         q, k, v = self.qkv(layer, resid_pre)
-        pattern = self.pattern(q, k)
-        z = (pattern @ v.transpose(-2, -3)).transpose(-2, -3)
+        return self.inside(layer, q, core.of_each_head(k), core.of_each_head(v))
+
+    def inside(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Attention:
+        """An attention layer from its queries, keys and values `[prompt, pos, (kv_)head, d_head]`, as projected."""
+        core, length = self.core(layer), q.shape[1]
+        pattern = core.pattern(core.turned_q(q, 0, length), core.turned_k(k, 0, length))
+        z = core.mixed(pattern, v)
         return Attention({"q": q, "k": k, "v": v, "pattern": pattern, "z": z, "out": self.attn_out(layer, z)})
 
     @spent_on("forward passes")
@@ -227,69 +234,40 @@ class Steps:
         forward_passes.count(len(tokens))
         kept = None
         if keep:
-            kept = self.W_E.new_empty(self.n_layers, 2, *tokens.shape, self.n_heads, self.d_head)
+            kept = self.W_E.new_empty(self.n_layers, 2, *tokens.shape, self.n_kv_heads, self.d_head)
         stream = self.W_E.new_empty(self.n_layers + 1, *tokens.shape, self.d_model)
         stream[0] = self.embed(tokens) if embedded is None else embedded
         for layer in range(self.n_layers):
             stream[layer + 1] = stream[layer]
-            step = max(1, ROWS // tokens.shape[1])
-            for first in range(0, len(tokens), step):
-                some = slice(first, first + step)
-                q, k, v = self.qkv(layer, stream[layer, some])
+
+            def keeping(some: slice, k: Tensor, v: Tensor, layer: int = layer) -> None:
                 if kept is not None:
                     kept[layer, 0, some], kept[layer, 1, some] = k, v
-                q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-                z = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
-                self.add_attn_out_(layer, stream[layer + 1, some], z)
-            self.add_mlp_out_(layer, stream[layer + 1])
+
+            self.through_layer_(layer, stream[layer + 1], keeping)
         return Run(tokens, stream, kept)
 
-    def logits(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
-        """Logits of the whole vocabulary."""
-        return self._normed(resid, self.ln_final) @ self.W_U + self.b_U
+    def through_layer_(
+        self,
+        layer: int,
+        stream: Float[Tensor, "prompt pos d_model"],
+        keeping: Callable[[slice, Tensor, Tensor], None] | None = None,
+    ) -> None:
+        """Take a contiguous stream through one layer, in place, a few prompts at a time: what is inside a layer stays small.
 
-    def answer_logits(
-        self, resid: Float[Tensor, "*batch prompt d_model"], answers: Int[Tensor, "prompt answer"]
-    ) -> Float[Tensor, "*batch prompt answer"]:
-        """Logits of the answer tokens alone: two columns of the unembedding instead of all of them."""
-        columns = self.W_U.T[answers]  # [prompt, answer, d_model]
-        return torch.einsum("...pd,pad->...pa", self._normed(resid, self.ln_final), columns) + self.b_U[answers]
-
-    def frozen_norm(
-        self, x: Float[Tensor, "*batch d_model"], like: Float[Tensor, "*batch d_model"] | None
-    ) -> Float[Tensor, "*batch d_model"]:
-        """The final layer norm of a part of the stream, without its bias, its scale frozen at that of the stream `like`.
-
-        With None in its place there is no division by any scale: the part is centred and has its gain, and that is all.
+        keeping: is given the keys and values of each few.
         """
-        centred = (x - x.mean(-1, keepdim=True)) * self.ln_final[0]
-        return centred if like is None else centred / (like.var(-1, unbiased=False, keepdim=True) + self.eps).sqrt()
-
-    def direct_logits(self, directions: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
-        """What directions in the final stream add to the logits: the norm's gain counts, and its scale is 1."""
-        return self.frozen_norm(directions, None) @ self.W_U
-
-    def _normed(self, x: Tensor, norm: Norm) -> Tensor:
-        return F.layer_norm(x, (self.d_model,), norm[0], norm[1], self.eps)
-
-    def check_against(self, bridge: Any, tokens: Int[Tensor, "prompt pos"], tolerance: float) -> None:
-        """Compare with the bridge's own forward pass.
-
-        Raises UnsupportedArchitecture where the log-probabilities differ by more than `tolerance`: then the model does
-        something that these steps do not know, and no number of theirs could be trusted.
-        """
-        ours = self.logits(self.run(tokens).resid[-1][:, -1]).float().log_softmax(-1)
-        theirs = bridge(tokens, prepend_bos=False)[:, -1].float().log_softmax(-1)
-        difference = float((ours - theirs).abs().max())
-        if not difference <= tolerance:
-            raise UnsupportedArchitecture(f"its forward pass is not GPT-2's (log-probabilities differ by {difference:.2g})")
-
-
-def _norm(module: Any, like: Tensor) -> Norm:
-    """A layer norm's weight and bias; one that processing has folded away scales by 1."""
-    width = like.shape[1]
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    return (
-        weight.detach() if weight is not None else like.new_ones(width),
-        bias.detach() if bias is not None else like.new_zeros(width),
-    )
+        core, length = self.core(layer), stream.shape[1]
+        step = max(1, ROWS // length)
+        for first in range(0, len(stream), step):
+            some = stream[first : first + step]
+            q, k, v = self.qkv(layer, some)
+            if keeping is not None:
+                keeping(slice(first, first + step), k, v)
+            z = core.attend(core.turned_q(q, 0, length), core.turned_k(k, 0, length), v)
+            beside = self.mlp(layer, some) if self.parallel else None
+            self.add_attn_out_(layer, some, z)
+            if beside is not None:
+                some += beside
+        if not self.parallel:
+            self.add_mlp_out_(layer, stream)

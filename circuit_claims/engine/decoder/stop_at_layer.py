@@ -7,11 +7,9 @@ reconstruction there. `circuit_claims.engine.decoder.patching.intervene` is chea
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from circuit_claims import forward_passes
 from circuit_claims.engine.decoder.steps import Steps
-from circuit_claims.engine.run import ROWS
 from circuit_claims.time_spent import spent_on
 
 
@@ -38,10 +36,7 @@ def start_at_layer(
 def _through(
     model: Steps, stream: Float[Tensor, "prompt pos d_model"], first: int, stop: int
 ) -> Float[Tensor, "prompt pos d_model"]:
-    """The stream through some layers, in place, a few prompts at a time: what is inside a layer stays small."""
+    """The stream through some layers, in place."""
     for layer in range(first, stop):
-        for some in stream.split(max(1, ROWS // stream.shape[1])):
-            q, k, v = (part.transpose(1, 2) for part in model.qkv(layer, some))
-            model.add_attn_out_(layer, some, F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2))
-        model.add_mlp_out_(layer, stream)
+        model.through_layer_(layer, stream)
     return stream

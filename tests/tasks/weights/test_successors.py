@@ -24,6 +24,7 @@ from circuit_claims.prompts.sequences import (
     THINGS,
     Counting,
 )
+from circuit_claims.prompts.words import NAMES
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.successors.counting import CountingTask
 from circuit_claims.tasks.successors.next_scores import Successors
@@ -45,7 +46,7 @@ WORDS = tuple(
             *DAYS,
             *THINGS,
             *"was born done lost in . , If today is tomorrow".split(),
-            *"David James Robert John Joseph Andrew Ryan Brandon Jason Justin Sarah William Brian Nicole".split(),
+            *NAMES[:20],
         ]
     )
 )
@@ -62,7 +63,7 @@ def save_counting_model(folder: Path, change=None) -> Path:
     end = "<|endoftext|>"
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=end, eos_token=end, unk_token="<unk>").save_pretrained(folder)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=len(ids), n_positions=64, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH)).eval()
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
@@ -77,7 +78,7 @@ def save_counting_model(folder: Path, change=None) -> Path:
 
 def subject_of(folder: Path, mode: str = "processed") -> Subject:
     card = save_tiny_card(folder.parent / f"{folder.name}.toml", n_layer=LAYERS, n_head=HEADS)
-    return Subject(prepare(Settings(name=str(folder), card=str(card), mode=mode, drop_names=True)))
+    return Subject(prepare(Settings(name=str(folder), card=str(card), mode=mode)))
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,17 @@
-"""Where models that are written by code are kept: one folder each in the user's cache, whole or not there at all."""
+"""Where models that this project writes are kept: one folder each in the user's cache, whole or not there at all."""
 
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 MONTH = 30 * 24 * 3600.0
-#: Lines that change nothing of what is written: comments, and where names are imported from.
-IGNORED = re.compile(rb"^[ \t]*#.*\n|^(?:from|import) [^(\n]*(?:\([^)]*\))?.*\n", re.M)
 
 
 def cache() -> Path:
@@ -39,11 +36,6 @@ def fingerprint(*parts: bytes | str) -> str:
         data = part.encode() if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()[:12]
-
-
-def source_of(files: Iterable[str]) -> bytes:
-    """The code of files of this package, less comments and imports: when it changes, models are written anew."""
-    return b"\0".join(IGNORED.sub(b"", (Path(__file__).parent / file).read_bytes()) for file in files)
 
 
 def kept(name: str, write: Callable[[Path], None]) -> Path:

@@ -8,9 +8,9 @@ import pytest
 import safetensors
 import safetensors.torch
 
-from circuit_claims.controls import disk_cache as cache_module
-from circuit_claims.controls.disk_cache import cache, kept
 from circuit_claims.controls.names import control_folder
+from circuit_claims.models import disk_cache as cache_module
+from circuit_claims.models.disk_cache import cache, kept
 from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.subjects.find import find_folder
 
