@@ -101,7 +101,9 @@ def _table(module: nn.Module, config: Any, **more: Any) -> Any:
     def table(length: int) -> tuple[Tensor, Tensor]:
         # Its dtype is the model's, which is all that the module looks at.
         like = torch.zeros(1, dtype=getattr(config, "dtype", None) or torch.float32, device=parameter.device)
-        cos, sin = module(like, torch.arange(length, device=parameter.device)[None], **more)
+        # Dynamic scaling keeps the frequencies of the longest sequence so far, until it sees a short one: no past counts here.
+        for positions in (1, length):
+            cos, sin = module(like, torch.arange(positions, device=parameter.device)[None], **more)
         return cos[0], sin[0]
 
     return table
