@@ -1,7 +1,7 @@
 """The engine that the suite computes a family's tiny model with, its plain twin, and what an engine may refuse."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.protocol import Engine
 from circuit_claims.engine.run import MEMORY_CAP
@@ -24,6 +25,10 @@ TOLERANCE = 1e-5
 #: What an edit must change at least, as a share likewise, for an agreement about it to mean something.
 EFFECT = 1e-3
 
+#: Grouped keys that are normed all together: what one head's own key would be depends on all others. Hooks compute them, with
+#: its own in its group's place; the engine of modules refuses them.
+KEYS_NORMED_TOGETHER = ("olmo2", "olmoe", "stablelm parallel")
+
 #: What no engine can do in some families: by what is asked for, the families, and the reason that is given.
 REFUSED: dict[str, tuple[Collection[str], str]] = {
     "resid_mid": (PARALLEL, "side by side"),
@@ -35,6 +40,11 @@ REFUSED: dict[str, tuple[Collection[str], str]] = {
     "frozen_norm": (("opt without final norm",), "no final norm"),
 }
 UNGROUPED = frozenset(family for family in FAMILIES if family.startswith(("gpt", "neox", "opt", "phi")) and family != "phi3")
+#: What the engine of modules refuses besides.
+REFUSED_BY_MODULES: dict[str, tuple[Collection[str], str]] = {
+    "attributions": (KEYS_NORMED_TOGETHER, "normed all together"),
+    "pattern_with_keys": (KEYS_NORMED_TOGETHER, "normed all together"),
+}
 #: What the path through hooks cannot do besides.
 REFUSED_BY_HOOKS: dict[str, tuple[Collection[str], str]] = {
     "attributions": (FAMILIES, "attribution patching takes gradients"),
@@ -54,13 +64,22 @@ class Real(NamedTuple):
     def parallel(self) -> bool:
         return self.family in PARALLEL
 
+    @property
+    def own_keys(self) -> bool:
+        """Whether one head can have a key that is not its group's."""
+        return self.family not in KEYS_NORMED_TOGETHER or isinstance(self.engine, HookedDecoder)
+
+    def possible(self, interventions: Sequence[Sequence[Edit]]) -> list[list[Edit]]:
+        """These interventions without edits of one head's own key, where there can be none."""
+        return [[edit for edit in edits if self.own_keys or edit.site != "k" or edit.head is None] for edits in interventions]
+
     @contextmanager
     def may_refuse(self, what: str) -> Iterator[None]:
         """Let the engine refuse this, for the reason that is known for this family; the rest of the block is left out then."""
         try:
             yield
         except Unsupported as refusal:
-            tables = (REFUSED, REFUSED_BY_HOOKS) if isinstance(self.engine, HookedDecoder) else (REFUSED,)
+            tables = (REFUSED, REFUSED_BY_HOOKS if isinstance(self.engine, HookedDecoder) else REFUSED_BY_MODULES)
             reasons = [table[what][1] for table in tables if what in table and self.family in table[what][0]]
             assert any(re.search(reason, str(refusal)) for reason in reasons), f"{what} of {self.family} is refused: {refusal}"
 
@@ -78,6 +97,7 @@ def make_engine(model: Any) -> Engine:
     model.config.architectures = [type(model).__name__]
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED["mini"], local_files_only=True)  # of which the bridge wants a folder
     bridge: Any = TransformerBridge.boot_transformers("tiny", hf_model=model, tokenizer=tokenizer, device="cpu")
+    bridge.eval().requires_grad_(False)
     engine = choose_engine(bridge, reference, dtype=torch.float32, max_memory=MEMORY_CAP)
     if isinstance(engine, str):
         raise RuntimeError(engine)
