@@ -24,7 +24,7 @@ from tests.support.decoder_engines import (
     off,
     real,
 )
-from tests.support.decoder_families import PARALLEL, UNLIKE
+from tests.support.decoder_families import PARALLEL, UNLIKE, WRAPPED
 from tests.support.plain_decoder import Pass, some
 
 SITES: tuple[Site, ...] = (*HEAD_SITES, "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
@@ -94,7 +94,7 @@ def test_edits_of_every_site_agree_with_plain_hooks(decoder, site):
         assert sum(changed) > 0.7 * len(changed), "the twin does nothing, so agreeing with it would mean nothing"
 
 
-@pytest.mark.parametrize("family", sorted(PARALLEL))
+@pytest.mark.parametrize("family", sorted(PARALLEL & set(WRAPPED)))
 def test_there_is_no_stream_between_attention_and_mlp_side_by_side(family):
     engine = real(family).engine
     base = engine.run(CLEAN)

@@ -12,18 +12,19 @@ from tests.support.decoder_engines import (
     TWO,
     Real,
     agree,
+    make_engine,
     off,
     plain,
     real,
     spread,
 )
-from tests.support.decoder_families import FAMILIES, save_tiny, tiny
+from tests.support.decoder_families import FAMILIES, UNWRAPPED, WRAPPED, save_tiny, tiny
 from tests.support.plain_decoder import some
 
 HEADS = range(4)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=WRAPPED)
 def decoder(request: pytest.FixtureRequest) -> Real:
     return real(request.param)
 
@@ -65,6 +66,13 @@ def test_a_family_comes_back_from_its_folder(family, tmp_path):
     assert loaded.config.vocab_size == size
     theirs = tiny(family, vocabulary=size)(input_ids=CLEAN, use_cache=False).logits
     assert torch.equal(loaded(input_ids=CLEAN, use_cache=False).logits, theirs)
+
+
+@pytest.mark.parametrize("family", UNWRAPPED)
+def test_what_cannot_be_wrapped_has_no_engine(family):
+    """When one of these has, it belongs among the others."""
+    with pytest.raises(RuntimeError, match=UNWRAPPED[family]):
+        make_engine(tiny(family))
 
 
 @torch.inference_mode()

@@ -116,8 +116,17 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon multi-query": CONFIGURATIONS["Falcon"],
 }
 
-#: The families but those that differ from others in frequencies of their rotation alone.
-UNLIKE = tuple(family for family in FAMILIES if family not in ("llama linear", "llama yarn", "llama llama3"))
+#: Families that TransformerLens cannot wrap, or wraps as another function of its tokens; with what it says, or we do.
+UNWRAPPED = {
+    "opt without final norm": "Original component not set for model.decoder.final_layer_norm",
+    "cohere": "it is not the model as loaded",
+    "cohere normed": "has 'q_norm' but adapter did not declare",
+    "phi normed": "has 'q_layernorm' but adapter did not declare",
+    "falcon": "split_sizes",
+}
+WRAPPED = tuple(family for family in FAMILIES if family not in UNWRAPPED)
+#: Of the others, all but those that differ from one another in frequencies of their rotation alone.
+UNLIKE = tuple(family for family in WRAPPED if family not in ("llama linear", "llama yarn", "llama llama3"))
 #: The families in which attention and MLP stand side by side: there is no stream between them.
 PARALLEL = frozenset(
     ("neox", "gpt-j", "stablelm parallel", "cohere", "cohere normed", "phi", "phi normed", "falcon", "falcon multi-query")
