@@ -13,6 +13,7 @@ from circuit_claims.heads import Head
 from tests.support.decoder_engines import (
     CLEAN,
     CORRUPTED,
+    DECODERS,
     DIFFERENT_FROM,
     EFFECT,
     END,
@@ -24,14 +25,14 @@ from tests.support.decoder_engines import (
     off,
     real,
 )
-from tests.support.decoder_families import PARALLEL, UNLIKE, WRAPPED
+from tests.support.decoder_families import PARALLEL, WRAPPED
 from tests.support.plain_decoder import Pass, some
 
 SITES: tuple[Site, ...] = (*HEAD_SITES, "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 HEADS, LAYERS = range(4), range(3)
 
 
-@pytest.fixture(params=UNLIKE)
+@pytest.fixture(params=DECODERS)
 def decoder(request: pytest.FixtureRequest) -> Real:
     return real(request.param)
 
@@ -112,8 +113,7 @@ def test_there_is_no_stream_between_attention_and_mlp_side_by_side(family):
 @pytest.mark.parametrize("family", KEYS_NORMED_TOGETHER)
 def test_no_head_has_a_key_of_its_own_where_keys_are_normed_together(family):
     decoder = real(family)
-    if decoder.own_keys:
-        return  # through hooks it has
+    assert not decoder.own_keys, "only through hooks it has"
     base = decoder.engine.run(CORRUPTED)
     edit = taken(decoder, decoder.plain(CLEAN), 1, "k", 2, SCATTERED)
     for use in (
@@ -155,16 +155,16 @@ def joint(decoder: Real, there: Pass) -> list[list[Edit]]:
 
 @cache
 @torch.inference_mode()
-def jointly(family: str) -> tuple[list[list[Edit]], torch.Tensor]:
+def jointly(name: str) -> tuple[list[list[Edit]], torch.Tensor]:
     """These edits, and the final streams under each: `[intervention, prompt, pos, d_model]`."""
-    decoder = real(family)
+    decoder = real(name)
     interventions = joint(decoder, decoder.plain(CLEAN))
     return interventions, torch.stack([decoder.plain(CORRUPTED, edits).final for edits in interventions])
 
 
 @torch.inference_mode()
 def test_edits_made_together_agree_with_plain_hooks(decoder):
-    base, (interventions, final) = decoder.engine.run(CORRUPTED), jointly(decoder.family)
+    base, (interventions, final) = decoder.engine.run(CORRUPTED), jointly(decoder.name)
     ours, theirs = decoder.engine.intervene(base, interventions), final[:, :, -1]
     for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         assert agree(one, other), (index, interventions[index])
@@ -217,7 +217,7 @@ def test_nothing_need_be_computed_where_edits_are_what_was_there(decoder):
 
 @torch.inference_mode()
 def test_a_cap_on_memory_changes_nothing(decoder):
-    base, (interventions, _) = decoder.engine.run(CORRUPTED), jointly(decoder.family)
+    base, (interventions, _) = decoder.engine.run(CORRUPTED), jointly(decoder.name)
     whole = decoder.engine.intervene(base, interventions)
     for memory in (1, 40_000, 400_000):
         assert agree(decoder.engine.intervene(base, interventions, memory=memory), whole, 2e-6)
@@ -225,14 +225,14 @@ def test_a_cap_on_memory_changes_nothing(decoder):
 
 @torch.inference_mode()
 def test_a_run_that_kept_keys_and_values_is_edited_alike(decoder):
-    base, (interventions, final) = decoder.engine.run(CORRUPTED, keep=True), jointly(decoder.family)
+    base, (interventions, final) = decoder.engine.run(CORRUPTED, keep=True), jointly(decoder.name)
     assert agree(decoder.engine.intervene(base, interventions), final[:, :, -1])
 
 
 @torch.inference_mode()
 def test_the_final_stream_at_all_positions(decoder):
     base = decoder.engine.run(CORRUPTED)
-    for edits, theirs in zip(*jointly(decoder.family), strict=True):
+    for edits, theirs in zip(*jointly(decoder.name), strict=True):
         assert agree(decoder.engine.final_stream(base, edits), theirs), edits
 
 
