@@ -10,7 +10,7 @@ from circuit_claims.engine.edits import HEAD_SITES, Edit, Site
 from circuit_claims.engine.paths import Receivers
 from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.heads import Head
-from tests.support.decoder_engines import (
+from tests.support.decoders.engines import (
     CLEAN,
     CORRUPTED,
     DECODERS,
@@ -25,8 +25,8 @@ from tests.support.decoder_engines import (
     off,
     real,
 )
-from tests.support.decoder_families import PARALLEL, WRAPPED
-from tests.support.plain_decoder import Pass, some
+from tests.support.decoders.families import PARALLEL, WRAPPED
+from tests.support.decoders.plain import Pass, some
 
 SITES: tuple[Site, ...] = (*HEAD_SITES, "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 HEADS, LAYERS = range(4), range(3)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from circuit_claims.engine.edits import ATTRIBUTED, HEAD_SITES, Edit, Site
-from tests.support.decoder_engines import CLEAN, CORRUPTED, DECODERS, Real, agree, real, spread
+from tests.support.decoders.engines import CLEAN, CORRUPTED, DECODERS, Real, agree, real, spread
 
 #: A gradient is a sum of more terms than a forward pass, and rounds accordingly.
 ROUNDING = 1e-4

@@ -7,8 +7,8 @@ from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.paths import Part, Receivers
 from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.heads import Head
-from tests.support.decoder_engines import ALL, CLEAN, CORRUPTED, DECODERS, EFFECT, END, TWO, Real, agree, off, real
-from tests.support.plain_decoder import plain_parts, plain_paths, some
+from tests.support.decoders.engines import ALL, CLEAN, CORRUPTED, DECODERS, EFFECT, END, TWO, Real, agree, off, real
+from tests.support.decoders.plain import plain_parts, plain_paths, some
 
 LAYERS = range(3)
 SEVERAL = (Head(2, 3), Head(1, 0), Head(2, 2))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from circuit_claims.engine.edits import Edit
-from tests.support.decoder_engines import (
+from tests.support.decoders.engines import (
     ALL,
     CLEAN,
     CORRUPTED,
@@ -18,8 +18,8 @@ from tests.support.decoder_engines import (
     real,
     spread,
 )
-from tests.support.decoder_families import FAMILIES, UNWRAPPED, WRAPPED, save_tiny, tiny
-from tests.support.plain_decoder import some
+from tests.support.decoders.families import FAMILIES, UNWRAPPED, WRAPPED, save_tiny, tiny
+from tests.support.decoders.plain import some
 
 HEADS = range(4)
 

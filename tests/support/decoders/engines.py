@@ -17,8 +17,8 @@ from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.models.folder import EMBEDDED
 from circuit_claims.subjects.engine_choice import choose_engine
 from circuit_claims.subjects.faithful_boot import Reference
-from tests.support.decoder_families import FAMILIES, PARALLEL, POST_NORMED, UNLIKE, tiny
-from tests.support.plain_decoder import PlainDecoder
+from tests.support.decoders.families import FAMILIES, PARALLEL, POST_NORMED, UNLIKE, tiny
+from tests.support.decoders.plain import PlainDecoder
 
 #: What engines and twins may differ by, as a share of the spread of what they give.
 TOLERANCE = 1e-5
