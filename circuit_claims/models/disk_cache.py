@@ -3,15 +3,18 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 MONTH = 30 * 24 * 3600.0
+#: Lines that change nothing of what is written: comments, and where names are imported from.
+IGNORED = re.compile(rb"^[ \t]*#.*\n|^(?:from|import) [^(\n]*(?:\([^)]*\))?.*\n", re.M)
 
 
 def cache() -> Path:
@@ -36,6 +39,11 @@ def fingerprint(*parts: bytes | str) -> str:
         data = part.encode() if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "big") + data)
     return digest.hexdigest()[:12]
+
+
+def code_of(files: Iterable[Path]) -> bytes:
+    """The code of files, less comments and imports: when it changes, what they write is written anew."""
+    return b"\0".join(IGNORED.sub(b"", file.read_bytes()) for file in files)
 
 
 def kept(name: str, write: Callable[[Path], None]) -> Path:

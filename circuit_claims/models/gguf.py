@@ -6,7 +6,7 @@ checksum of the file is the one that rows bear.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from circuit_claims.models.checkpoint import some_of
-from circuit_claims.models.disk_cache import fingerprint, kept
+from circuit_claims.models.disk_cache import code_of, fingerprint, kept
 from circuit_claims.models.folder import ModelFolder, inspect_folder, sha256_of
-from circuit_claims.models.gguf_header import Header, read_header, refuse_unused
+from circuit_claims.models.gguf_header import MAGIC, Header, read_header, refuse_unused
 from circuit_claims.models.gguf_tokenizer import save_tokenizer
 from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
 from circuit_claims.models.room import refuse_without_room
@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # slow to import
     import torch
 
 SUFFIX = ".gguf"
-#: Counted up where this module comes to write other folders.
-WRITTEN_AS = "1"
+#: The code that writes the folders: when it changes, they are written anew.
+WRITTEN_BY = ("gguf.py", "gguf_tokenizer.py", "rope_in_gguf.py")
 #: What the folder says of the file that it was made from.
 ORIGIN = "made_from_gguf.json"
 #: Fields of a GGUF and of a configuration that transformers reads of some architectures alone.
@@ -42,6 +42,15 @@ FIELDS = {
 SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding"}
 #: Forms that hold a weight as one number each.
 PLAIN_FORMS = frozenset({"F32", "F16", "BF16"})
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a path is that of a GGUF file, by its name or by how it begins: ollama's have no ending."""
+    if not path.is_file():
+        return False
+    with suppress(OSError), path.open("rb") as file:
+        return path.suffix.lower() == SUFFIX or file.read(len(MAGIC)) == MAGIC
+    return path.suffix.lower() == SUFFIX
 
 
 def gguf_in(folder: Path) -> Path | None:
@@ -68,7 +77,8 @@ def inspect_gguf(name: str, file: Path, source: str) -> ModelFolder:
     are kept in a way that cannot be undone, or where the folder cannot be written.
     """
     try:
-        mark = fingerprint(sha256_of((file,)), version("transformers"), version("gguf"), WRITTEN_AS)
+        code = code_of(Path(__file__).parent / name for name in WRITTEN_BY)
+        mark = fingerprint(sha256_of((file,)), version("transformers"), version("gguf"), code)
     except OSError as error:
         raise SubjectError(f"{file} cannot be read ({error.strerror or error}): check the path and its permissions") from error
     try:

@@ -60,9 +60,19 @@ def _without_others_tokens(tokenizer: Any, n_tokens: int) -> Any:
 
 
 def _cut_as_the_file_says(tokenizer: Any, header: Header) -> None:
-    from tokenizers import pre_tokenizers
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS, set_split_regex
+    from tokenizers import normalizers, pre_tokenizers
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+        GGUF_PRE_TOKENIZER_SPLITS,
+        GGUF_SENTENCEPIECE_BUILDERS,
+        set_split_regex,
+    )
 
+    if header.get("tokenizer.ggml.model") == "llama" and header.architecture not in GGUF_SENTENCEPIECE_BUILDERS:
+        # As sentencepiece does: every text gets a space before it, where the file does not deny it. transformers gives none to
+        # one that begins with a space, and asks no file.
+        prefix = [normalizers.Prepend("▁")] if header.get("tokenizer.ggml.add_space_prefix", True) else []
+        tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "▁")])
+        tokenizer.backend_tokenizer.pre_tokenizer = None
     said = header.get("tokenizer.ggml.pre")
     # Sentencepiece cuts by its scores alone; a file that says nothing is older than these names.
     if header.get("tokenizer.ggml.model") != "gpt2" or said is None or said in GGUF_PRE_TOKENIZER_SPLITS or said in AS_GPT2:

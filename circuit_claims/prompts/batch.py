@@ -97,7 +97,7 @@ def make_batches(
     Raises TokenizationError where a name is not one token, and where BOS is asked of a tokenizer without one.
     """
     if prepend_bos and tokenizer.bos_token_id is None:
-        raise TokenizationError("this tokenizer has no BOS token: run with --bos no")
+        raise TokenizationError("this tokenizer has no BOS token, and these prompts begin with one")
     encoded = tokenizer([p.text for p in prompts], add_special_tokens=False, return_offsets_mapping=True)
     shift = int(prepend_bos)
     ids_of = {name: answer_token(tokenizer, name) for name in {name for p in prompts for name in p.answers}}

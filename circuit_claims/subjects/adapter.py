@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from circuit_claims.models.checkpoint import ADAPTER_FILES, INDEX, SINGLE, headers, some_of
-from circuit_claims.models.disk_cache import fingerprint, kept
+from circuit_claims.models.disk_cache import code_of, fingerprint, kept
 from circuit_claims.models.folder import ModelFolder, inspect_folder, sha256_of
 from circuit_claims.models.hub import TOKENIZER_FILES
 from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
@@ -33,8 +33,6 @@ if TYPE_CHECKING:  # slow to import
     from transformers import PreTrainedModel
 
 CONFIG, WEIGHTS, PICKLE = ADAPTER_FILES
-#: Counted up where this module comes to write other folders.
-WRITTEN_AS = "1"
 #: What a tokenizer is read from.
 OF_THE_TOKENIZER = (
     *("tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*", "*.model"),
@@ -57,7 +55,7 @@ def inspect_adapter(name: str, path: Path, source: str, find_folder: Callable[[s
         files = (*(base.originals or base.weights), path / CONFIG, path / WEIGHTS)
         tokenizer = _tokenizer_files(path) or _tokenizer_files(base.path)
         marks = [file.read_bytes() for file in (base.path / "config.json", *tokenizer)]
-        mark = fingerprint(sha256_of(files), *marks, version("peft"), version("transformers"), WRITTEN_AS)
+        mark = fingerprint(sha256_of(files), *marks, version("peft"), version("transformers"), code_of([Path(__file__)]))
         try:
             folder = kept(f"adapted-{path.resolve().name[:40]}-{mark}", partial(_write, path, base, tokenizer))
         except OSError as error:

@@ -1,6 +1,6 @@
 """Which engine computes a subject: the one place that knows more than the protocol."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,28 +22,47 @@ ENGINES: tuple[type[Transformer] | type[ModuleDecoder] | type[HookedDecoder], ..
 )
 
 
-def choose_engine(bridge: Any, reference: Reference, *, dtype: torch.dtype, max_memory: int) -> Engine | str:
-    """The first engine whose forward pass is the bridge's own and the loaded model's; a sentence where none is.
+class Choice(NamedTuple):
+    """The engine of a subject, None where none computes its forward pass; and why the ones before it were not taken."""
+
+    engine: Engine | None
+    refused: dict[type, str]
+
+    @property
+    def why(self) -> str:
+        """What was wrong with the last one that was tried."""
+        return next(reversed(self.refused.values()), "")
+
+    @property
+    def remark(self) -> str:
+        """What a run says of it: that interventions take longer than they might, and why; nothing where they do not."""
+        if not isinstance(self.engine, HookedDecoder):
+            return ""
+        why = self.refused.get(ModuleDecoder, "no other engine was tried")
+        return f"interventions: through hooks and over whole sequences, which takes longer ({why})"
+
+
+def choose_engine(bridge: Any, reference: Reference, *, dtype: torch.dtype, max_memory: int) -> Choice:
+    """The first engine whose forward pass is the bridge's own and the loaded model's.
 
     reference: what the model gave before it was wrapped. max_memory: bytes for the activations of interventions under way.
     """
-    tokens = torch.arange(2, 10, device=bridge.cfg.device)[None] % bridge.cfg.d_vocab
-    why = ""
+    refused: dict[type, str] = {}
     for kind in ENGINES:
         try:
             # Weights are put side by side in plain tensors, whoever asks first: gradients cannot pass inference tensors.
             with torch.inference_mode(False), torch.no_grad():
                 engine = kind(bridge, max_memory)
             with torch.inference_mode():
-                engine.check_against(bridge, tokens, AGREEMENT[dtype])
+                engine.check_against(bridge, reference.tokens, AGREEMENT[dtype])
                 logits = engine.logits(engine.run(reference.tokens).resid[-1])
             if not reference.agrees(logits):
                 off = reference.off(logits)
                 raise UnsupportedArchitecture(f"it is not the model as loaded (off by {off:.2g} of its spread)")
-            return engine
+            return Choice(engine, refused)
         except torch.OutOfMemoryError:
             raise
-        except (UnsupportedArchitecture, RuntimeError, TypeError, AttributeError) as error:
-            # The bridge's accessors fail in these ways where a model lacks a part that they take for granted.
-            why = first_line(error)
-    return why
+        except (UnsupportedArchitecture, RuntimeError, TypeError, AttributeError, LookupError, StopIteration) as error:
+            # In these ways a model's parts are missed that a bridge's accessors, or a known plan, take for granted.
+            refused[kind] = first_line(error)
+    return Choice(None, refused)

@@ -32,7 +32,7 @@ def find_folder(name: str) -> ModelFolder:
     Raises SubjectError where there is none, or where its files are not what they should be.
     """
     # Imported here, as below: it imports torch, which takes seconds, and collecting claims asks for `choose` alone.
-    from circuit_claims.models.gguf import SUFFIX, inspect_gguf
+    from circuit_claims.models.gguf import inspect_gguf, is_gguf
 
     if name in EMBEDDED:
         return inspect_folder(name, EMBEDDED[name], "embedded in this project")
@@ -42,7 +42,7 @@ def find_folder(name: str) -> ModelFolder:
         return inspect_folder(name, *control_folder(name, find_folder))
     try:
         path = Path(name).expanduser()
-        there, gguf = path.is_dir(), path.is_file() and path.suffix.lower() == SUFFIX
+        there, gguf = path.is_dir(), is_gguf(path)
     except (OSError, RuntimeError, ValueError) as error:  # a name too long, an unknown ~user, a NUL
         why = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise SubjectError(f"{name[:80]!r} cannot be a folder ({why}): check the path or the hub id") from error

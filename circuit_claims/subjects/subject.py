@@ -23,7 +23,7 @@ from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
 from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.prompts.templates import longest_text
 from circuit_claims.subjects.card_choice import card_for, no_card
-from circuit_claims.subjects.engine_choice import choose_engine
+from circuit_claims.subjects.engine_choice import Choice, choose_engine
 from circuit_claims.subjects.faithful_boot import boot, context_of, embedded, load_config, make_empty
 from circuit_claims.subjects.find import find_folder
 from circuit_claims.subjects.run_cache import RunCache
@@ -117,8 +117,8 @@ class Subject:
         self.runs = RunCache()
 
     @cached_property
-    def _engine(self) -> Engine | str:
-        """The engine; a sentence where none computes the model's own forward pass."""
+    def choice(self) -> Choice:
+        """The engine, and why it is this one."""
         return choose_engine(self.bridge, self._reference, dtype=self.dtype, max_memory=self.settings.max_memory)
 
     @property
@@ -127,12 +127,12 @@ class Subject:
 
         Raises Untested where a forward pass cannot be taken apart.
         """
-        if isinstance(self._engine, str):
+        if self.choice.engine is None:
             raise Untested(
-                f"interventions know no way to take a forward pass of {self.name} apart ({self._engine}): "
+                f"interventions know no way to take a forward pass of {self.name} apart ({self.choice.why}): "
                 "claims of behaviour still run"
             )
-        return self._engine
+        return self.choice.engine
 
     @torch.inference_mode()
     def run(self, tokens: Int[Tensor, "prompt pos"]) -> Run:
@@ -142,8 +142,8 @@ class Subject:
     @torch.inference_mode()
     def last_logits(self, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt d_vocab"]:
         """Logits at the last position, through the engine where it knows the model and else through the bridge itself."""
-        if not isinstance(self._engine, str):
-            return self._engine.logits(self.run(tokens).resid[-1][:, -1]).float()
+        if (engine := self.choice.engine) is not None:
+            return engine.logits(self.run(tokens).resid[-1][:, -1]).float()
         return torch.cat([self.bridge(part, prepend_bos=False)[:, -1].float() for part in tokens.split(32)])
 
     def top_tokens(self, text: str, *, prepend_bos: bool, k: int = 5) -> list[tuple[str, float]]:

@@ -122,6 +122,16 @@ def test_a_hook_that_is_not_called_is_an_error(llama, pair, monkeypatch):
         model.intervene(model.run(pair[0]), [[Edit(2, "z", torch.zeros(5, 9, HEADS, 8))]])
 
 
+@pytest.mark.parametrize("name", ["Llama", "Bloom"])
+def test_a_run_says_why_interventions_take_longer(name, tmp_path):
+    """A model whose plan is not known goes through hooks; one whose plan is known says nothing."""
+    folder = save_tiny_decoder(tmp_path / "model", name)
+    options = ["--card", "none", "--prompts=30", "--max-prompts=30", "-k", "outranks_S"]
+    said = run_claims(tmp_path / "report", "claims/ioi", "--subject", str(folder), *options).said
+    assert ("interventions: through hooks and over whole sequences" in said) is (name == "Bloom")
+    assert ("its layers have no norm" in said or "not put together as its names say" in said) is (name == "Bloom")
+
+
 # A trained model in another architecture's words.
 
 

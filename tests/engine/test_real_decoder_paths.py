@@ -5,7 +5,6 @@ import torch
 
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.paths import Part, Receivers
-from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.heads import Head
 from tests.support.decoders.engines import ALL, CLEAN, CORRUPTED, DECODERS, EFFECT, END, TWO, Real, agree, off, real
 from tests.support.decoders.plain import plain_parts, plain_paths, some
@@ -96,10 +95,6 @@ def test_what_is_written_makes_up_the_final_stream(decoder):
 @torch.inference_mode()
 def test_path_patching_agrees_with_its_four_passes(decoder, receivers, positions, mlps):
     base, new = decoder.engine.run(CORRUPTED), decoder.engine.run(CLEAN)
-    if receivers is not None and receivers.input == "k" and not decoder.own_keys:
-        with pytest.raises(Unsupported, match="normed all together"):
-            decoder.engine.path_patch(base, new, SENDERS, receivers, positions, mlps=mlps)
-        return
     ours = decoder.engine.path_patch(base, new, SENDERS, receivers, positions, mlps=mlps)
     passes = plain_paths(decoder.plain, CORRUPTED, CLEAN, SENDERS, receivers, positions, mlps)
     theirs = torch.stack([each.final[:, -1] for each in passes])
@@ -113,7 +108,7 @@ def test_path_patching_agrees_with_its_four_passes(decoder, receivers, positions
 @torch.inference_mode()
 def test_path_patching_of_nothing_changes_nothing(decoder):
     base, new = decoder.engine.run(CORRUPTED), decoder.engine.run(CLEAN)
-    for receivers in (None, Receivers(SEVERAL, "k" if decoder.own_keys else "v")):
+    for receivers in (None, Receivers(SEVERAL, "k")):
         same = decoder.engine.path_patch(base, base, SENDERS, receivers, ALL)
         nobody = decoder.engine.path_patch(base, new, [[], [Head(2, 0)], []], receivers, ALL)[[0, 2]]
         for unchanged in (same, nobody):
@@ -145,7 +140,7 @@ def test_path_patching_with_heads_knocked_out(decoder, mlps):
 @torch.inference_mode()
 def test_inputs_of_receivers_are_those_that_path_patching_sets(decoder):
     base, new = decoder.engine.run(CORRUPTED), decoder.engine.run(CLEAN)
-    for which in ("q", "k", "v") if decoder.own_keys else ("q", "v"):
+    for which in ("q", "k", "v"):
         receivers = Receivers((*SEVERAL, Head(0, 1)), which)
         edits = decoder.engine.receiver_inputs(base, new, [Head(0, 1), Head(1, 3)], receivers, TWO)
         assert {(edit.layer, edit.head, edit.site) for edit in edits} == {(*head, which) for head in SEVERAL}

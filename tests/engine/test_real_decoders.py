@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
+from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import Edit
 from tests.support.decoders.engines import (
     ALL,
@@ -18,13 +20,13 @@ from tests.support.decoders.engines import (
     real,
     spread,
 )
-from tests.support.decoders.families import FAMILIES, UNWRAPPED, WRAPPED, save_tiny, tiny
+from tests.support.decoders.families import COMPUTED, FAMILIES, NOT_WRAPPED, save_tiny, tiny
 from tests.support.decoders.plain import some
 
 HEADS = range(4)
 
 
-@pytest.fixture(params=WRAPPED)
+@pytest.fixture(params=COMPUTED)
 def decoder(request: pytest.FixtureRequest) -> Real:
     return real(request.param)
 
@@ -33,6 +35,17 @@ def some_stream(decoder: Real, *shape: int, seed: int = 0) -> torch.Tensor:
     """Streams that no tokens give, of the size of real ones."""
     size = float(decoder.plain(CLEAN).at[1, "resid_pre"].std())
     return torch.randn(*shape, decoder.engine.d_model, generator=torch.Generator().manual_seed(seed)) * size
+
+
+@pytest.mark.parametrize("family", NOT_WRAPPED)
+def test_a_family_that_cannot_be_wrapped_has_no_engine(family):
+    with pytest.raises(RuntimeError, match=NOT_WRAPPED[family]):
+        make_engine(tiny(family))
+
+
+@pytest.mark.parametrize("family", COMPUTED)
+def test_every_other_family_runs_on_its_own_modules(family):
+    assert isinstance(real(family).engine, Transformer if family == "gpt2" else ModuleDecoder)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -66,13 +79,6 @@ def test_a_family_comes_back_from_its_folder(family, tmp_path):
     assert loaded.config.vocab_size == size
     theirs = tiny(family, vocabulary=size)(input_ids=CLEAN, use_cache=False).logits
     assert torch.equal(loaded(input_ids=CLEAN, use_cache=False).logits, theirs)
-
-
-@pytest.mark.parametrize("family", UNWRAPPED)
-def test_what_cannot_be_wrapped_has_no_engine(family):
-    """When one of these has, it belongs among the others."""
-    with pytest.raises(RuntimeError, match=UNWRAPPED[family]):
-        make_engine(tiny(family))
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Form
 from gguf import RopeScalingType, dequantize, quantize
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from circuit_claims.models import gguf as gguf_module
 from circuit_claims.models.disk_cache import cache
@@ -23,13 +23,11 @@ from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.subjects.faithful_boot import load_model
 from circuit_claims.subjects.find import find_folder
 from circuit_claims.subjects.subject import Settings, Subject, prepare
-from circuit_claims.subjects.tokenizer import load_tokenizer
 from tests.support.claim_projects import ROOT
-from tests.support.gguf_files import SHAPE, backend, gguf_name, tiny_llama, write_gguf
+from tests.support.gguf_files import SHAPE, gguf_name, tiny_llama, write_gguf
 from tests.support.tiny_models import save_tiny_card
 
 TOKENS = torch.arange(20, 44)[None]
-TEXTS = (" Mary and John", "The war lasted from 1732 to 17", " 1732", "naïve 東京", "don't\n\nI'LL  go")
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +125,13 @@ def test_a_folder_with_one_gguf_is_that_file(tmp_path, model):
     assert found.source == "folder folder, GGUF file tiny.gguf, F32" and found.sha256() == alone.sha256()
 
 
+@pytest.mark.parametrize("name", ["sha256-0123abc", "TINY.GGUF", "my model (1).gguf", "ünï.gguf", "tiny"])
+def test_a_file_is_known_by_how_it_begins(tmp_path, model, name):
+    """ollama's have no ending."""
+    found = find_folder(str(write_gguf(tmp_path / name, model)))
+    assert torch.equal(log_probs(load_model(found.path, torch.float32)), log_probs(model)) and name in found.source
+
+
 def test_of_several_one_must_be_named(tmp_path, model):
     (tmp_path / "folder").mkdir()
     first = write_gguf(tmp_path / "folder" / "a.gguf", model)
@@ -194,43 +199,6 @@ def test_too_little_memory_and_disk_are_said_before(tmp_path, model, monkeypatch
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=600_000_000))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert "make room" in refused(file)
-
-
-# The tokenizer.
-
-
-@pytest.mark.parametrize("pre", ["gpt-2", "olmo", None])
-def test_texts_are_read_as_the_tokenizer_that_was_written_reads_them(tmp_path, model, pre):
-    tokenizer = load_tokenizer(find_folder(str(write_gguf(tmp_path / "tiny.gguf", model, pre=pre))))
-    for text in TEXTS:
-        assert tokenizer(text, add_special_tokens=False).input_ids == backend().encode(text).ids
-    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|begin|>", "<|end|>")
-    assert len(tokenizer) == backend().get_vocab_size(), "GPT-2's own special token is none of this file"
-
-
-def test_digits_are_cut_where_the_file_says_so(tmp_path, model):
-    """transformers alone passes over the name."""
-    file = write_gguf(tmp_path / "tiny.gguf", model, pre="smollm")
-    alone = AutoTokenizer.from_pretrained(tmp_path, gguf_file=file.name)
-    assert "1732" in "".join(alone.tokenize(" 1732")) and len(alone.tokenize(" 1732")) < 5
-    tokenizer = load_tokenizer(find_folder(str(file)))
-    assert tokenizer.tokenize(" 1732") == ["Ġ", "1", "7", "3", "2"]
-    assert tokenizer.tokenize(" Mary") == alone.tokenize(" Mary")
-
-
-def test_words_are_cut_as_llama_3_does_where_the_file_says_so(tmp_path, model):
-    tokenizer = load_tokenizer(find_folder(str(write_gguf(tmp_path / "tiny.gguf", model, pre="llama-bpe"))))
-    cut = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(" 17325")
-    assert [piece for piece, _ in cut] == ["Ġ", "173", "25"]
-
-
-def test_a_way_of_cutting_texts_that_nobody_knows_is_refused(tmp_path, model):
-    message = refused(write_gguf(tmp_path / "tiny.gguf", model, pre="nonesuch"))
-    assert "cuts texts in a way that is not known here ('nonesuch')" in message
-
-
-def test_a_file_without_a_tokenizer_is_refused(tmp_path, model):
-    assert "holds no tokenizer" in refused(write_gguf(tmp_path / "tiny.gguf", model, tokens=False))
 
 
 # Rotary positions.

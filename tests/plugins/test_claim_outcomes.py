@@ -43,6 +43,7 @@ def test_a_row_says_what_was_claimed_of_what_and_what_was_found(project):
         '    expect(sizes(4, 4, 4), "a paper", because="a word").above(2)\n',
         "--seed=3",
         "--weights=raw",
+        "--bos=no",
     )
     said = {
         "claim_id": "demo/x/big",

@@ -45,10 +45,10 @@ def backend() -> Tokenizer:
     return made
 
 
-def tiny_llama(*, tied: bool = False, seed: int = 0, **more: Any) -> LlamaForCausalLM:
-    """A random Llama for this tokenizer."""
+def tiny_llama(*, tied: bool = False, seed: int = 0, n_tokens: int | None = None, **more: Any) -> LlamaForCausalLM:
+    """A random Llama, for this tokenizer where no number of tokens is given."""
     given: dict[str, Any] = SHAPE | {"max_position_embeddings": 96, "tie_word_embeddings": tied} | more
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=backend().get_vocab_size(), **given)).eval()
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=n_tokens or backend().get_vocab_size(), **given)).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
@@ -77,13 +77,14 @@ def write_gguf(
     *,
     architecture: str = "llama",
     pre: str | None = "gpt-2",
-    tokens: bool = True,
+    tokens: Callable[[GGUFWriter], Any] | None = None,
     leave_out: str = "",
     change: Callable[[GGUFWriter], Any] = lambda writer: None,
 ) -> Path:
     """Write a model with every matrix in this form, and give back the path.
 
-    pre: how the tokenizer cuts texts; leave_out: a tensor that is not written; change: what else is put into the file.
+    pre: how the tokenizer cuts texts; tokens: what writes another tokenizer; leave_out: a tensor that is not written; change:
+    what else is put into the file.
     """
     config: Any = model.config  # every field of its own kind
     writer = GGUFWriter(path, architecture)
@@ -101,6 +102,8 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     if tokens:
+        tokens(writer)
+    else:
         add_tokenizer(writer, pre)
     for name, weight in model.state_dict().items():
         if gguf_name(name) == leave_out or (name == "lm_head.weight" and config.tie_word_embeddings):

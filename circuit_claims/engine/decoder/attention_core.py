@@ -54,6 +54,27 @@ class AttentionCore:
         """Keys, likewise."""
         return self._turned(k, self.k_norm, at, length, heads)
 
+    def turned_own_k(
+        self,
+        shared: Float[Tensor, "*batch kv_head d_head"],
+        own: Float[Tensor, "*batch head d_head"],
+        at: int,
+        length: int,
+    ) -> Float[Tensor, "*batch head d_head"]:
+        """Keys as the scores take them where every head has its own, of which `shared` are what groups have.
+
+        Where keys are normed all together, a head's own is normed in the place of its group's, and for this head alone.
+        """
+        if self.group == 1 or not self.norms_all_heads:
+            return self.turned_k(own, at, length)
+        turned = []
+        for head in range(own.shape[-2]):
+            place = head // self.group
+            others = shared[..., :place, :], shared[..., place + 1 :, :]
+            keys = torch.cat([others[0], own[..., head : head + 1, :], others[1]], -2)
+            turned.append(self.turned_k(keys, at, length)[..., place, :])
+        return torch.stack(turned, -2)
+
     def _turned(self, x: Tensor, norm: HeadNorm | None, at: int | Tensor, length: int, heads: bool) -> Tensor:
         if norm is not None:
             x = norm(x)

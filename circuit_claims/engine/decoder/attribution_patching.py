@@ -13,7 +13,6 @@ from circuit_claims import forward_passes
 from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.edits import ATTRIBUTED, HEAD_SITES, Attributions, Site
 from circuit_claims.engine.run import Run, slice_run
-from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.time_spent import spent_on
 
 
@@ -34,10 +33,6 @@ def attributions(
     memory: bytes that what is kept for the backward pass may take (the model's own cap unless given); prompts are split.
     """
     memory = model.max_memory if memory is None else memory
-    if model.group > 1 and any(model.core(layer).norms_all_heads for layer in range(model.n_layers)):
-        raise Unsupported(
-            "heads share keys that are normed all together here: what one head's own key adds is nothing that can be asked"
-        )
     n_prompts, length = clean.tokens.shape
     kept = length * (12 * model.d_model + 3 * model.d_mlp + 3 * model.n_heads * length)  # of one prompt in one layer
     step = max(1, memory // (model.n_layers * kept * model.W_E.element_size()))

@@ -38,7 +38,7 @@ def pattern_with_keys(model: Steps, base: Run, edit: Edit) -> Float[Tensor, "pro
     """One head's attention probabilities with its keys set, its queries as they are."""
     model.check_edits([edit])
     core, length = model.core(edit.layer), base.tokens.shape[1]
-    inside = model.ungrouped_attention(edit.layer, base.resid[edit.layer])
-    keys = core.turned_k(set_activation(inside.k.clone(), edit), 0, length)
+    q, shared, _ = model.qkv(edit.layer, base.resid[edit.layer])
+    keys = core.turned_own_k(shared, set_activation(core.of_each_head(shared).clone(), edit), 0, length)
     one = slice(edit.one_head, edit.one_head + 1)
-    return core.pattern(core.turned_q(inside.q, 0, length)[:, :, one], keys[:, :, one])[:, 0]
+    return core.pattern(core.turned_q(q, 0, length)[:, :, one], keys[:, :, one])[:, 0]

@@ -111,7 +111,7 @@ def through(
         else:
             q, k, v = model.qkv(layer, part)
         _apply(q, "q", here_edits, here.seen)
-        k, v = _of_keys_and_values(here, k, v, here_edits)
+        k, v = _set_keys(here, k, here_edits), _set_values(here, v, here_edits)
         z = _attend(here, q, k, v, here_edits)
         _apply(z, "z", here_edits, here.seen)
         _write(here, after, z, here_edits)
@@ -136,19 +136,30 @@ def _few_inputs(
     return q, k, v
 
 
-def _of_keys_and_values(here: BaseLayer, k: Tensor, v: Tensor, edits: Sequence[Sequence[Edit]]) -> tuple[Tensor, Tensor]:
-    """Keys and values with what is set in them; where one head of a group gets its own, every head has its own."""
-    changed, pairs = [], (("k", k), ("v", v))
-    site: Site
-    for site, tensor in pairs:
-        its = [[edit for edit in row if edit.site == site] for row in edits]
-        if here.core.group > 1 and any(edit.head is not None for row in its for edit in row):
-            _apply(tensor, site, [[edit for edit in row if edit.head is None] for row in its], here.first)
-            tensor = here.core.of_each_head(tensor)
-            its = [[edit for edit in row if edit.head is not None] for row in its]
-        _apply(tensor, site, its, here.first)
-        changed.append(tensor)
-    return changed[0], changed[1]
+def _set_keys(here: BaseLayer, k: Tensor, edits: Sequence[Sequence[Edit]]) -> Tensor:
+    """Keys as the scores take them, with what is set in them; where a head of a group gets its own, every head has its own."""
+    own = _own(here, k, "k", edits)
+    if own is None:
+        return here.core.turned_k(k, here.first, here.length)
+    return here.core.turned_own_k(k, own, here.first, here.length)
+
+
+def _set_values(here: BaseLayer, v: Tensor, edits: Sequence[Sequence[Edit]]) -> Tensor:
+    """Values, likewise."""
+    own = _own(here, v, "v", edits)
+    return v if own is None else own
+
+
+def _own(here: BaseLayer, shared: Tensor, site: Site, edits: Sequence[Sequence[Edit]]) -> Tensor | None:
+    """Make edits of keys or values in place; what each head has, where one of a group gets its own."""
+    its = [[edit for edit in row if edit.site == site] for row in edits]
+    if here.core.group == 1 or all(edit.head is None for row in its for edit in row):
+        _apply(shared, site, its, here.first)
+        return None
+    _apply(shared, site, [[edit for edit in row if edit.head is None] for row in its], here.first)
+    own = here.core.of_each_head(shared)
+    _apply(own, site, [[edit for edit in row if edit.head is not None] for row in its], here.first)
+    return own
 
 
 def _write(here: BaseLayer, stream: Tensor, z: Tensor, edits: Sequence[Sequence[Edit]]) -> None:
@@ -184,9 +195,9 @@ def _apply(tensor: Tensor, site: Site, edits: Sequence[Sequence[Edit]], first: i
 
 
 def _attend(here: BaseLayer, q: Tensor, k: Tensor, v: Tensor, edits: Sequence[Sequence[Edit]]) -> Tensor:
-    """z from the interventions' own queries, keys and values, and the base's keys and values before the causal cone."""
+    """z from the interventions' own queries, turned keys and values, and the base's keys and values before the causal cone."""
     core, first, length = here.core, here.first, here.length
-    q, k = core.turned_q(q, here.seen, length), core.turned_k(k, first, length)
+    q = core.turned_q(q, here.seen, length)
     if k.shape[-2] != v.shape[-2]:  # one of the two was set for one head of a group
         k, v = (part if part.shape[-2] == q.shape[-2] else core.of_each_head(part) for part in (k, v))
     rows, n_prompts, width, n_heads, d_head = q.shape

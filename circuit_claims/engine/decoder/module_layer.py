@@ -55,7 +55,8 @@ def module_layer(block: Any, layer: int, config: Any, rotation: Rotation | None,
         raise UnsupportedArchitecture("its attention has sinks")
     n_heads, d_head = config.num_attention_heads, _d_head(config)
     q, k, v, o = (plain(parts[name]) for name in "qkvo")
-    groups = k.out_features // d_head if isinstance(k, nn.Linear) else n_heads
+    # Asked of the projection itself, which may be any module: an adapter's, or one of quantised weights.
+    groups = k(torch.zeros(1, config.hidden_size, dtype=config.dtype, device=_device(own))).shape[-1] // d_head
     q_norm, k_norm, all_heads = _head_norms(attention, d_head)
     core = AttentionCore(
         scale=wiring.scale(config, attention, d_head),
@@ -123,6 +124,10 @@ def _learned_rotation(layer: Any, pairing: Pairing) -> Rotation | None:
 def _layers(base_model: nn.Module, n_layers: int) -> list[nn.Module]:
     lists = (list(part) for part in map(bare, base_model.children()) if isinstance(part, nn.ModuleList))
     return next((layers for layers in lists if len(layers) == n_layers), [])
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device
 
 
 def _d_head(config: Any) -> int:

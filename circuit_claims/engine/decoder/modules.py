@@ -195,7 +195,8 @@ class ModuleSteps(Steps):
         """Compare every layer with the bridge's own forward pass, and the logits.
 
         Raises UnsupportedArchitecture, which names the first layer that is another, where the stream differs by more than
-        `tolerance` as a share of its largest number, or log-probabilities by more than `tolerance`.
+        `tolerance` as a share of its largest number, or log-probabilities by more than `tolerance` as a share of their spread
+        (root mean squares over the vocabulary: a stream of which a few numbers are very large leaves few digits to the rest).
         """
         with streams_before(list(bridge.blocks)) as theirs:
             logits = bridge(tokens, prepend_bos=False, use_cache=False)
@@ -204,8 +205,8 @@ class ModuleSteps(Steps):
             off = float((own - other).abs().max() / other.abs().max().clamp_min(1e-30))
             if not off <= min(tolerance, COARSEST):
                 raise UnsupportedArchitecture(f"layer {layer} is not put together as its names say (off by {off:.2g})")
-        found = self.logits(ours[-1]).float().log_softmax(-1)
-        off = float((found - logits.float().log_softmax(-1)).abs().max())
+        found, wanted = (part.float().log_softmax(-1) for part in (self.logits(ours[-1]), logits))
+        off = float(((found - wanted).pow(2).mean(-1).sqrt() / wanted.std(-1).clamp_min(1e-6)).max())
         if not off <= tolerance:
             raise UnsupportedArchitecture(f"its logits are not those of its final stream (off by {off:.2g})")
 

@@ -147,10 +147,6 @@ class Steps(ABC):
                 raise ValueError(
                     f"{self.n_heads} heads share {self.n_kv_heads} keys and values: set as many, or name the head that is meant"
                 )
-            if edit.head is not None and edit.site == "k" and self.core(edit.layer).norms_all_heads:
-                raise Unsupported(
-                    "heads share keys that are normed all together in this architecture: one head's own key is no activation"
-                )
 
     def add_attn_out_(self, layer: int, resid: Tensor, z: Float[Tensor, "*batch head d_head"]) -> None:
         """Add what the attention writes to a contiguous stream `[*batch, d_model]`, in place."""
@@ -204,22 +200,25 @@ class Steps(ABC):
 
     def attention(self, layer: int, resid_pre: Float[Tensor, "prompt pos d_model"]) -> Attention:
         """The whole inside of one attention layer at all positions."""
-        return self.inside(layer, *self.qkv(layer, resid_pre))
+        q, k, v = self.qkv(layer, resid_pre)
+        return self._inside(layer, q, k, self.core(layer).turned_k(k, 0, resid_pre.shape[1]), v)
 
     def ungrouped_attention(self, layer: int, resid_pre: Float[Tensor, "prompt pos d_model"]) -> Attention:
         """The same, with a key and a value for every head: those of a group are equal, and each can be looked at alone."""
-        core = self.core(layer)
-        q, k, v = self.qkv(layer, resid_pre)
-        return self.inside(layer, q, core.of_each_head(k), core.of_each_head(v))
+        core, length = self.core(layer), resid_pre.shape[1]
+        q, shared, v = self.qkv(layer, resid_pre)
+        own = core.of_each_head(shared)
+        return self._inside(layer, q, own, core.turned_own_k(shared, own, 0, length), core.of_each_head(v))
 
-    def inside(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Attention:
-        """An attention layer from its queries, keys and values `[prompt, pos, (kv_)head, d_head]`, as projected."""
+    def _inside(self, layer: int, q: Tensor, k: Tensor, turned_k: Tensor, v: Tensor) -> Attention:
+        """An attention layer from its queries, keys and values as projected, and its keys as the scores take them."""
         core, length = self.core(layer), q.shape[1]
-        pattern = core.pattern(core.turned_q(q, 0, length), core.turned_k(k, 0, length))
+        pattern = core.pattern(core.turned_q(q, 0, length), turned_k)
         z = core.mixed(pattern, v)
         return Attention({"q": q, "k": k, "v": v, "pattern": pattern, "z": z, "out": self.attn_out(layer, z)})
 
     @spent_on("forward passes")
+    @torch.no_grad()
     def run(
         self,
         tokens: Int[Tensor, "prompt pos"],

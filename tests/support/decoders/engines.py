@@ -1,7 +1,7 @@
 """The engine that the suite computes a family's tiny model with, its plain twin, and what an engine may refuse."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.protocol import Engine
 from circuit_claims.engine.run import MEMORY_CAP
@@ -30,10 +29,6 @@ THROUGH_HOOKS = " through hooks"
 #: What edits and paths are tested on: the chosen engine of each family, and the other one on some that are unlike each other.
 DECODERS = (*UNLIKE, *(family + THROUGH_HOOKS for family in ("gpt2", "gpt-neo", "neox", "llama biases", "gemma3", "olmo2")))
 
-#: Grouped keys that are normed all together: what one head's own key would be depends on all others. Hooks compute them, with
-#: its own in its group's place; the engine of modules refuses them.
-KEYS_NORMED_TOGETHER = ("olmo2", "olmoe", "stablelm parallel")
-
 #: What no engine can do in some families: by what is asked for, the families, and the reason that is given.
 REFUSED: dict[str, tuple[Collection[str], str]] = {
     "resid_mid": (PARALLEL, "side by side"),
@@ -45,11 +40,6 @@ REFUSED: dict[str, tuple[Collection[str], str]] = {
     "frozen_norm": (("opt without final norm",), "no final norm"),
 }
 UNGROUPED = frozenset(family for family in FAMILIES if family.startswith(("gpt", "neox", "opt", "phi")) and family != "phi3")
-#: What the engine of modules refuses besides.
-REFUSED_BY_MODULES: dict[str, tuple[Collection[str], str]] = {
-    "attributions": (KEYS_NORMED_TOGETHER, "normed all together"),
-    "pattern_with_keys": (KEYS_NORMED_TOGETHER, "normed all together"),
-}
 #: What the path through hooks cannot do besides.
 REFUSED_BY_HOOKS: dict[str, tuple[Collection[str], str]] = {
     "attributions": (FAMILIES, "attribution patching takes gradients"),
@@ -70,22 +60,13 @@ class Real(NamedTuple):
     def parallel(self) -> bool:
         return self.family in PARALLEL
 
-    @property
-    def own_keys(self) -> bool:
-        """Whether one head can have a key that is not its group's."""
-        return self.family not in KEYS_NORMED_TOGETHER or isinstance(self.engine, HookedDecoder)
-
-    def possible(self, interventions: Sequence[Sequence[Edit]]) -> list[list[Edit]]:
-        """These interventions without edits of one head's own key, where there can be none."""
-        return [[edit for edit in edits if self.own_keys or edit.site != "k" or edit.head is None] for edits in interventions]
-
     @contextmanager
     def may_refuse(self, what: str) -> Iterator[None]:
         """Let the engine refuse this, for the reason that is known for this family; the rest of the block is left out then."""
         try:
             yield
         except Unsupported as refusal:
-            tables = (REFUSED, REFUSED_BY_HOOKS if isinstance(self.engine, HookedDecoder) else REFUSED_BY_MODULES)
+            tables = (REFUSED, REFUSED_BY_HOOKS) if isinstance(self.engine, HookedDecoder) else (REFUSED,)
             reasons = [table[what][1] for table in tables if what in table and self.family in table[what][0]]
             assert any(re.search(reason, str(refusal)) for reason in reasons), f"{what} of {self.family} is refused: {refusal}"
 
@@ -108,10 +89,10 @@ def make_engine(model: Any, *, through_hooks: bool = False) -> Engine:
         hooked = HookedDecoder(bridge)
         hooked.check_against(bridge, tokens[:1, :8], 1e-3)
         return hooked
-    engine = choose_engine(bridge, reference, dtype=torch.float32, max_memory=MEMORY_CAP)
-    if isinstance(engine, str):
-        raise RuntimeError(engine)
-    return engine
+    choice = choose_engine(bridge, reference, dtype=torch.float32, max_memory=MEMORY_CAP)
+    if choice.engine is None:
+        raise RuntimeError(choice.why)
+    return choice.engine
 
 
 @cache

@@ -116,21 +116,20 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon multi-query": CONFIGURATIONS["Falcon"],
 }
 
-#: Families that TransformerLens cannot wrap, or wraps as another function of its tokens; with what it says, or we do.
-UNWRAPPED = {
+#: The families that TransformerLens cannot wrap, or wraps as other functions of the tokens: subjects of them are refused.
+NOT_WRAPPED = {
     "opt without final norm": "Original component not set for model.decoder.final_layer_norm",
     "cohere": "it is not the model as loaded",
-    "cohere normed": "has 'q_norm' but adapter did not declare",
-    "phi normed": "has 'q_layernorm' but adapter did not declare",
-    "falcon": "split_sizes",
+    "cohere normed": "did not declare 'q_norm'",
+    "phi normed": "did not declare 'q_norm'",
+    "falcon": "split_with_sizes expects split_sizes to sum",
 }
-WRAPPED = tuple(family for family in FAMILIES if family not in UNWRAPPED)
-#: Of the others, all but those that differ from one another in frequencies of their rotation alone.
-UNLIKE = tuple(family for family in WRAPPED if family not in ("llama linear", "llama yarn", "llama llama3"))
+#: Those that engines compute.
+COMPUTED = tuple(family for family in FAMILIES if family not in NOT_WRAPPED)
+#: The families but those that differ from others in frequencies of their rotation alone.
+UNLIKE = tuple(family for family in COMPUTED if family not in ("llama linear", "llama yarn", "llama llama3"))
 #: The families in which attention and MLP stand side by side: there is no stream between them.
-PARALLEL = frozenset(
-    ("neox", "gpt-j", "stablelm parallel", "cohere", "cohere normed", "phi", "phi normed", "falcon", "falcon multi-query")
-)
+PARALLEL = frozenset(("neox", "gpt-j", "stablelm parallel", "phi", "falcon multi-query"))
 #: Those with a norm of what the attention writes: heads' outputs do not add up in the stream.
 POST_NORMED = frozenset(("gemma2", "gemma3", "olmo2"))
 
