@@ -208,6 +208,19 @@ def test_a_run_that_kept_keys_and_values_is_edited_alike(decoder):
 
 
 @torch.inference_mode()
+def test_the_stream_is_set_elsewhere_than_where_the_layer_before_was_edited(decoder):
+    there, streams = decoder.plain(CLEAN), (None, SCATTERED, TWO, END)
+    interventions = [
+        [taken(decoder, there, 0, site, 1 if site == "z" else None, first), taken(decoder, there, 1, "resid_pre", None, then)]
+        for site in ("z", "mlp_out", "resid_post")
+        for first in (SCATTERED, END)
+        for then in streams
+    ]
+    ours = decoder.engine.intervene(decoder.engine.run(CORRUPTED), interventions)
+    assert agree(ours, plainly(decoder, CORRUPTED, interventions))
+
+
+@torch.inference_mode()
 def test_the_final_stream_at_all_positions(decoder):
     base = decoder.engine.run(CORRUPTED)
     for edits, theirs in zip(*jointly(decoder.name), strict=True):
