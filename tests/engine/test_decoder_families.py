@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.decoder_engines import CLEAN, EFFECT, off, plain
-from tests.support.decoder_families import FAMILIES, tiny
+from tests.support.decoders.engines import CLEAN, EFFECT, off, plain
+from tests.support.decoders.families import FAMILIES, tiny
 
 DEFAULT = {"rope_type": "default", "rope_theta": 10000.0}
 FULL = {"rope_parameters": DEFAULT | {"partial_rotary_factor": 1.0}}

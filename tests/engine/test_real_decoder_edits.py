@@ -8,9 +8,10 @@ import torch
 
 from circuit_claims.engine.edits import HEAD_SITES, Edit, Site
 from circuit_claims.engine.unsupported import Unsupported
-from tests.support.decoder_engines import (
+from tests.support.decoders.engines import (
     CLEAN,
     CORRUPTED,
+    DECODERS,
     DIFFERENT_FROM,
     EFFECT,
     END,
@@ -21,14 +22,14 @@ from tests.support.decoder_engines import (
     off,
     real,
 )
-from tests.support.decoder_families import PARALLEL, UNLIKE
-from tests.support.plain_decoder import Pass, some
+from tests.support.decoders.families import PARALLEL
+from tests.support.decoders.plain import Pass, some
 
 SITES: tuple[Site, ...] = (*HEAD_SITES, "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 HEADS, LAYERS = range(4), range(3)
 
 
-@pytest.fixture(params=UNLIKE)
+@pytest.fixture(params=DECODERS)
 def decoder(request: pytest.FixtureRequest) -> Real:
     return real(request.param)
 
@@ -135,16 +136,16 @@ def joint(decoder: Real, there: Pass) -> list[list[Edit]]:
 
 @cache
 @torch.inference_mode()
-def jointly(family: str) -> tuple[list[list[Edit]], torch.Tensor]:
+def jointly(name: str) -> tuple[list[list[Edit]], torch.Tensor]:
     """These edits, and the final streams under each: `[intervention, prompt, pos, d_model]`."""
-    decoder = real(family)
+    decoder = real(name)
     interventions = joint(decoder, decoder.plain(CLEAN))
     return interventions, torch.stack([decoder.plain(CORRUPTED, edits).final for edits in interventions])
 
 
 @torch.inference_mode()
 def test_edits_made_together_agree_with_plain_hooks(decoder):
-    base, (interventions, final) = decoder.engine.run(CORRUPTED), jointly(decoder.family)
+    base, (interventions, final) = decoder.engine.run(CORRUPTED), jointly(decoder.name)
     ours, theirs = decoder.engine.intervene(base, interventions), final[:, :, -1]
     for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
         assert agree(one, other), (index, interventions[index])
@@ -194,7 +195,7 @@ def test_nothing_need_be_computed_where_edits_are_what_was_there(decoder):
 
 @torch.inference_mode()
 def test_a_cap_on_memory_changes_nothing(decoder):
-    base, (interventions, _) = decoder.engine.run(CORRUPTED), jointly(decoder.family)
+    base, (interventions, _) = decoder.engine.run(CORRUPTED), jointly(decoder.name)
     whole = decoder.engine.intervene(base, interventions)
     for memory in (1, 40_000, 400_000):
         assert agree(decoder.engine.intervene(base, interventions, memory=memory), whole, 2e-6)
@@ -202,14 +203,27 @@ def test_a_cap_on_memory_changes_nothing(decoder):
 
 @torch.inference_mode()
 def test_a_run_that_kept_keys_and_values_is_edited_alike(decoder):
-    base, (interventions, final) = decoder.engine.run(CORRUPTED, keep=True), jointly(decoder.family)
+    base, (interventions, final) = decoder.engine.run(CORRUPTED, keep=True), jointly(decoder.name)
     assert agree(decoder.engine.intervene(base, interventions), final[:, :, -1])
+
+
+@torch.inference_mode()
+def test_the_stream_is_set_elsewhere_than_where_the_layer_before_was_edited(decoder):
+    there, streams = decoder.plain(CLEAN), (None, SCATTERED, TWO, END)
+    interventions = [
+        [taken(decoder, there, 0, site, 1 if site == "z" else None, first), taken(decoder, there, 1, "resid_pre", None, then)]
+        for site in ("z", "mlp_out", "resid_post")
+        for first in (SCATTERED, END)
+        for then in streams
+    ]
+    ours = decoder.engine.intervene(decoder.engine.run(CORRUPTED), interventions)
+    assert agree(ours, plainly(decoder, CORRUPTED, interventions))
 
 
 @torch.inference_mode()
 def test_the_final_stream_at_all_positions(decoder):
     base = decoder.engine.run(CORRUPTED)
-    for edits, theirs in zip(*jointly(decoder.family), strict=True):
+    for edits, theirs in zip(*jointly(decoder.name), strict=True):
         assert agree(decoder.engine.final_stream(base, edits), theirs), edits
 
 

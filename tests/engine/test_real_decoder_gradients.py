@@ -4,15 +4,14 @@ import pytest
 import torch
 
 from circuit_claims.engine.edits import ATTRIBUTED, HEAD_SITES, Edit, Site
-from tests.support.decoder_engines import CLEAN, CORRUPTED, Real, agree, real, spread
-from tests.support.decoder_families import UNLIKE
+from tests.support.decoders.engines import CLEAN, CORRUPTED, DECODERS, Real, agree, real, spread
 
 #: A gradient is a sum of more terms than a forward pass, and rounds accordingly.
 ROUNDING = 1e-4
 ANSWERS = torch.tensor([[3, 9], [210, 0], [100, 50]])
 
 
-@pytest.fixture(params=UNLIKE)
+@pytest.fixture(params=DECODERS)
 def decoder(request: pytest.FixtureRequest) -> Real:
     return real(request.param)
 

@@ -6,9 +6,8 @@ import torch
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.paths import Part, Receivers
 from circuit_claims.heads import Head
-from tests.support.decoder_engines import ALL, CLEAN, CORRUPTED, EFFECT, END, TWO, Real, agree, off, real
-from tests.support.decoder_families import UNLIKE
-from tests.support.plain_decoder import plain_parts, plain_paths, some
+from tests.support.decoders.engines import ALL, CLEAN, CORRUPTED, DECODERS, EFFECT, END, TWO, Real, agree, off, real
+from tests.support.decoders.plain import plain_parts, plain_paths, some
 
 LAYERS = range(3)
 SEVERAL = (Head(2, 3), Head(1, 0), Head(2, 2))
@@ -37,7 +36,7 @@ PATHS = [
 NAMES = [f"{r or 'logits'} at {p.shape[1]} with MLPs {m}".replace(",", "") for r, p, m in PATHS]
 
 
-@pytest.fixture(params=UNLIKE)
+@pytest.fixture(params=DECODERS)
 def decoder(request: pytest.FixtureRequest) -> Real:
     return real(request.param)
 

@@ -6,7 +6,7 @@ import torch
 from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.decoder.transformer import Transformer
 from circuit_claims.engine.edits import Edit
-from tests.support.decoder_engines import (
+from tests.support.decoders.engines import (
     ALL,
     CLEAN,
     CORRUPTED,
@@ -20,8 +20,8 @@ from tests.support.decoder_engines import (
     real,
     spread,
 )
-from tests.support.decoder_families import COMPUTED, FAMILIES, NOT_WRAPPED, save_tiny, tiny
-from tests.support.plain_decoder import some
+from tests.support.decoders.families import COMPUTED, FAMILIES, NOT_WRAPPED, save_tiny, tiny
+from tests.support.decoders.plain import some
 
 HEADS = range(4)
 

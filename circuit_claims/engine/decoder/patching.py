@@ -87,6 +87,9 @@ def _causal_cone(model: Steps, base: Run, interventions: Sequence[Sequence[Edit]
         whole, by_head = under_way + ways.count(0), under_way + ways.count(0) + ways.count(1)
         state[under_way:whole] = base.resid[layer, :, first:]
         after = state if not last else state.new_empty(len(state), n_prompts, 1, model.d_model)
+        for row in range(under_way):
+            if any(edit.site == "resid_pre" for edit in edits[row]):
+                few[row] = None  # what is set here may be elsewhere than what was under way
         for row in range(under_way, whole):
             few[row] = few_positions([edit for edit in edits[row] if edit.site == "resid_pre"] or edits[row])
         for some, changed in _alike(few[:whole]):

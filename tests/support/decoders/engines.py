@@ -16,13 +16,18 @@ from circuit_claims.engine.unsupported import Unsupported
 from circuit_claims.models.folder import EMBEDDED
 from circuit_claims.subjects.engine_choice import choose_engine
 from circuit_claims.subjects.faithful_boot import Reference
-from tests.support.decoder_families import FAMILIES, PARALLEL, POST_NORMED, tiny
-from tests.support.plain_decoder import PlainDecoder
+from tests.support.decoders.families import FAMILIES, PARALLEL, POST_NORMED, UNLIKE, tiny
+from tests.support.decoders.plain import PlainDecoder
 
 #: What engines and twins may differ by, as a share of the spread of what they give.
 TOLERANCE = 1e-5
 #: What an edit must change at least, as a share likewise, for an agreement about it to mean something.
 EFFECT = 1e-3
+
+#: Behind a family's name, the path through hooks in place of the engine that is chosen.
+THROUGH_HOOKS = " through hooks"
+#: What edits and paths are tested on: the chosen engine of each family, and the other one on some that are unlike each other.
+DECODERS = (*UNLIKE, *(family + THROUGH_HOOKS for family in ("gpt2", "gpt-neo", "neox", "llama biases", "gemma3", "olmo2")))
 
 #: What no engine can do in some families: by what is asked for, the families, and the reason that is given.
 REFUSED: dict[str, tuple[Collection[str], str]] = {
@@ -46,6 +51,7 @@ REFUSED_BY_HOOKS: dict[str, tuple[Collection[str], str]] = {
 class Real(NamedTuple):
     """A family's tiny model twice: as an engine computes it, and as transformers does."""
 
+    name: str
     family: str
     engine: Engine
     plain: PlainDecoder
@@ -65,8 +71,8 @@ class Real(NamedTuple):
             assert any(re.search(reason, str(refusal)) for reason in reasons), f"{what} of {self.family} is refused: {refusal}"
 
 
-def make_engine(model: Any) -> Engine:
-    """The engine of a model as transformers built it.
+def make_engine(model: Any, *, through_hooks: bool = False) -> Engine:
+    """The engine of a model as transformers built it: the one that the suite chooses, or the path through hooks.
 
     Raises RuntimeError, with the reason, where there is none.
     """
@@ -78,6 +84,11 @@ def make_engine(model: Any) -> Engine:
     model.config.architectures = [type(model).__name__]
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED["mini"], local_files_only=True)  # of which the bridge wants a folder
     bridge: Any = TransformerBridge.boot_transformers("tiny", hf_model=model, tokenizer=tokenizer, device="cpu")
+    bridge.eval().requires_grad_(False)
+    if through_hooks:
+        hooked = HookedDecoder(bridge)
+        hooked.check_against(bridge, tokens[:1, :8], 1e-3)
+        return hooked
     choice = choose_engine(bridge, reference, dtype=torch.float32, max_memory=MEMORY_CAP)
     if choice.engine is None:
         raise RuntimeError(choice.why)
@@ -91,9 +102,10 @@ def plain(family: str) -> PlainDecoder:
 
 
 @cache
-def real(family: str) -> Real:
-    """A family's engine and twin, likewise."""
-    return Real(family, make_engine(tiny(family)), plain(family))
+def real(name: str) -> Real:
+    """A family's engine and twin, likewise; or of a family and `THROUGH_HOOKS`, that path and its twin."""
+    family = name.removesuffix(THROUGH_HOOKS)
+    return Real(name, family, make_engine(tiny(family), through_hooks=name != family), plain(family))
 
 
 def spread(values: Tensor) -> float:

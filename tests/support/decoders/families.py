@@ -72,8 +72,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": CONFIGURATIONS["Llama, head width"],
     "llama biases": CONFIGURATIONS["Llama, biases"],
     "llama linear": CONFIGURATIONS["Llama, linear rope"],
-    # Frequencies change beyond the context alone, and stay what they became: no prompt is as long.
-    "llama dynamic": ("LlamaConfig", rope("dynamic", factor=2.0)),
+    # Frequencies that depend on the length of the prompt begin to do so beyond 6 tokens.
+    "llama dynamic": ("LlamaConfig", rope("dynamic", factor=2.0) | {"max_position_embeddings": 6}),
     "llama yarn": CONFIGURATIONS["Llama, yarn rope"],
     "llama llama3": ("LlamaConfig", rope("llama3", **LLAMA3)),
     "llama longrope": ("LlamaConfig", GROUPED | {"rope_parameters": LONG}),
