@@ -52,8 +52,9 @@ SWEEPS = [
 @pytest.fixture(scope="module")
 def timing(device: torch.device, rate: float, pytestconfig: pytest.Config) -> Timing:
     """Random prompts that differ at every position, as for GPT-2's shape."""
-    from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
+    from circuit_claims.engine.run import MEMORY_CAP
     from circuit_claims.models.subject_error import SubjectError
+    from circuit_claims.subjects.engine_choice import choose_engine
     from circuit_claims.subjects.faithful_boot import boot, load_model
     from circuit_claims.subjects.find import find_folder
     from circuit_claims.subjects.tokenizer import load_tokenizer
@@ -62,9 +63,11 @@ def timing(device: torch.device, rate: float, pytestconfig: pytest.Config) -> Ti
         folder = find_folder("smollm2")
     except SubjectError as error:
         pytest.skip(str(error))
-    bridge, _ = boot(Path(folder.path), load_tokenizer(folder), device, torch.float32, "raw")
+    bridge, reference = boot(Path(folder.path), load_tokenizer(folder), device, torch.float32, "raw")
+    engine = choose_engine(bridge, reference, dtype=torch.float32, max_memory=MEMORY_CAP).engine
+    assert engine is not None
     quick = bool(pytestconfig.getoption("--quick"))
-    prompts = work(bridge, ModuleDecoder(bridge), N_PROMPTS_QUICK if quick else N_PROMPTS, N_TOKENS)
+    prompts = work(bridge, engine, N_PROMPTS_QUICK if quick else N_PROMPTS, N_TOKENS)
     own = load_model(Path(folder.path), torch.float32)
     return Timing("SmolLM2-135M", prompts.with_own(torch.nn.Module.to(own, device)), rate, quick)
 

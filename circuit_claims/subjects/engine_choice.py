@@ -36,10 +36,9 @@ class Choice(NamedTuple):
     @property
     def remark(self) -> str:
         """What a run says of it: that interventions take longer than they might, and why; nothing where they do not."""
-        if not isinstance(self.engine, HookedDecoder):
+        if self.engine is None or ModuleDecoder not in self.refused:
             return ""
-        why = self.refused.get(ModuleDecoder, "no other engine was tried")
-        return f"interventions: through hooks and over whole sequences, which takes longer ({why})"
+        return f"interventions: through hooks and over whole sequences, which takes longer ({self.refused[ModuleDecoder]})"
 
 
 def choose_engine(bridge: Any, reference: Reference, *, dtype: torch.dtype, max_memory: int) -> Choice:

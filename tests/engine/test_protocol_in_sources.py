@@ -13,7 +13,7 @@ ENGINE = ROOT / "circuit_claims" / "engine"
 #: Where an engine is made: the subject's, and the one that is timed.
 CHOOSING = {"circuit_claims/subjects/engine_choice.py", "benchmarks/gpt2_small_shaped.py"}
 #: An engine's classes, by which nobody may ask what it is.
-CLASSES = {"Transformer", "HookedDecoder", "Steps", "HookedSteps"}
+CLASSES = {"Transformer", "ModuleDecoder", "HookedDecoder", "Steps", "Gpt2Steps", "ModuleSteps", "HookedSteps"}
 #: What is inside an engine.
 INSIDE = {"blocks", "passes", "not_readable", "not_editable"}
 NAMED = set(Engine.__annotations__) | {name for name in vars(Engine) if not name.startswith("_")}

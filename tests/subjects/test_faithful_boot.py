@@ -67,7 +67,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory):
 def loaded(folder: Path, mode: str = "raw", **settings: Any) -> Subject:
     """A model of three layers and four heads as a subject."""
     card = save_tiny_card(folder.parent / "card.toml", n_layer=3, n_head=4)
-    given = {"name": str(folder), "card": str(card), "mode": mode, "device": "cpu"} | settings
+    given: dict[str, Any] = {"name": str(folder), "card": str(card), "mode": mode, "device": "cpu"} | settings
     # Some architectures bring a tokenizer class of their own, whatever tokenizer.json says: that is not what is tested here.
     tokenizer = PreTrainedTokenizerFast.from_pretrained(EMBEDDED["mini"])
     return Subject(replace(prepare(Settings(**given)), tokenizer=tokenizer, names=NAMES))

@@ -336,9 +336,8 @@ def test_what_cannot_be_taken_apart_is_untested_with_the_reason(tmp_path, monkey
     without = plain_twins.task(load(folder, "raw"), bos=False).direct_attribution(without=[Head(0, 1)])
     assert abs(without.heads().take(N).values).max() > 1e-3
     only_hooks(monkeypatch)
-    neox = plain_twins.task(load(folder, "raw"), bos=False)
     with pytest.raises(Untested, match="side by side"):
-        neox.direct_attribution(without=[Head(0, 1)]).heads().take(N)
+        plain_twins.task(load(folder, "raw"), bos=False).direct_attribution(without=[Head(0, 1)]).heads().take(N)
 
 
 @pytest.mark.parametrize("mode", ["raw", "processed"])

@@ -26,8 +26,8 @@ def sign_by_bos(ioi: IOI) -> str:
     if subject.tokenizer.bos_token_id is None:
         return ""
     with_bos, without = (replace(ioi, prepend_bos=bos, store=SessionStore()) for bos in (True, False))
-    context = getattr(subject.bridge.cfg, "n_ctx", None)
-    if isinstance(context, int) and context < longest(with_bos.batches(with_bos.prompts(PROMPTS))):
+    engine = subject.choice.engine
+    if engine is not None and engine.n_ctx < longest(with_bos.batches(with_bos.prompts(PROMPTS))):
         return ""
     a, b = (task.logit_difference().take(PROMPTS) for task in (with_bos, without))
     sign = sign_of(a)
