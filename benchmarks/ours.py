@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.gpt2_small_shaped import Work
 from circuit_claims.engine.edits import Edit, Site
 from circuit_claims.engine.paths import Receivers
-from circuit_claims.engine.run import Run, slice_run
+from circuit_claims.engine.run import Run, first_difference, slice_run
 from circuit_claims.heads import Head
 from circuit_claims.tasks.operations.ablation import head_outputs
 
@@ -39,24 +39,35 @@ def heads_at_every_position(work: Work, memory: int | None = None) -> Float[Tens
     """z of every head at each position, clean into corrupted."""
     model, clean, corrupted = work.model, *_both_runs(work)
     outputs, edits = head_outputs(model, clean, range(model.n_layers)), []
-    places = [torch.full_like(work.end, pos) for pos in range(work.n_tokens)]
     for layer, z in outputs.items():
-        for pos, place in enumerate(places):
+        for pos, place in _places(work).items():
             edits += [[Edit(layer, "z", z[:, pos : pos + 1, head], head, place)] for head in range(model.n_heads)]
-    resid = model.intervene(corrupted, edits, memory=memory)
-    return work.difference(resid).view(model.n_layers, work.n_tokens, model.n_heads)
+    found = work.difference(model.intervene(corrupted, edits, memory=memory))
+    return _with_shared_positions(work, corrupted, found.view(model.n_layers, -1, model.n_heads))
 
 
 def residual_stream(work: Work, memory: int | None = None) -> Float[Tensor, "layer pos"]:
     """The residual stream before each layer at each position, clean into corrupted."""
     model, clean, corrupted = work.model, *_both_runs(work)
-    places = [torch.full_like(work.end, pos) for pos in range(work.n_tokens)]
     edits = [
         [Edit(layer, "resid_pre", clean.resid[layer, :, pos : pos + 1], None, place)]
         for layer in range(model.n_layers)
-        for pos, place in enumerate(places)
+        for pos, place in _places(work).items()
     ]
-    return work.difference(model.intervene(corrupted, edits, memory=memory)).view(model.n_layers, work.n_tokens)
+    found = work.difference(model.intervene(corrupted, edits, memory=memory))
+    return _with_shared_positions(work, corrupted, found.view(model.n_layers, -1))
+
+
+def _places(work: Work) -> dict[int, Int[Tensor, "prompt 1"]]:
+    """The positions from the first on at which clean and corrupted prompts differ: before it, a patch changes nothing."""
+    return {pos: torch.full_like(work.end, pos) for pos in range(first_difference(work.clean, work.corrupted), work.n_tokens)}
+
+
+def _with_shared_positions(work: Work, corrupted: Run, found: Float[Tensor, "layer some *n"]) -> Float[Tensor, "layer pos *n"]:
+    """A grid over all positions, with the corrupted prompts' own value at those before the first difference."""
+    own = work.difference(corrupted.resid[-1][:, -1])
+    shared = own.expand(len(found), work.n_tokens - found.shape[1], *found.shape[2:])
+    return torch.cat([shared, found], dim=1)
 
 
 def heads_at_all_positions(work: Work, memory: int | None = None, sites: Sequence[Site] = ("z",)) -> Float[Tensor, "..."]:
