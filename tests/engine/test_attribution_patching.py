@@ -11,7 +11,7 @@ from circuit_claims.heads import Head
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from tests.conftest import HEADS, LAYERS
 from tests.engine.test_engine import HOOKS
-from tests.support.other_architectures import load, save_tiny_decoder
+from tests.support.other_architectures import load, only_hooks, save_tiny_decoder
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
 
 ANSWERS = torch.tensor([[7, 11], [11, 7], [30, 42], [5, 199], [64, 65]])
@@ -161,7 +161,8 @@ def test_gradients_pass_an_engine_that_was_made_while_a_claim_measured(tmp_path,
     assert found["q"].abs().max() > 1e-3
 
 
-def test_other_architectures_say_that_they_cannot(tmp_path, pair):
+def test_through_hooks_there_are_no_gradients_and_the_reason_is_said(tmp_path, pair, monkeypatch):
+    only_hooks(monkeypatch)
     subject = load(save_tiny_decoder(tmp_path / "model", "Llama"), "raw")
     clean, corrupted = (subject.run(tokens) for tokens in pair)
     with pytest.raises(Unsupported, match="GPT-2"):

@@ -26,6 +26,8 @@ NEIGHBOURS = frozenset({"gptj", "codegen", "cohere", "cohere2", "glm", "glm4", "
 CAPPED = frozenset({"gemma2", "vaultgemma"})
 #: Architectures that hand a window to their attention, and mask by none.
 UNWINDOWED = frozenset({"olmoe"})
+#: Architectures whose positions are biases of the scores (Press et al. 2022), which are none of the plans here.
+ALIBI = frozenset({"bloom", "mpt"})
 #: What the attention module is called in a layer.
 ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 
@@ -56,7 +58,12 @@ class Norms:
 
 
 def wiring(config: Any) -> Wiring:
-    """What a configuration of transformers says of all layers."""
+    """What a configuration of transformers says of all layers.
+
+    Raises UnsupportedArchitecture where positions are biases of the attention scores.
+    """
+    if config.model_type in ALIBI or getattr(config, "alibi", False):
+        raise UnsupportedArchitecture("its positions are biases of the attention scores (ALiBi)")
     parallel = bool(
         config.model_type in PARALLEL
         or getattr(config, "use_parallel_residual", False)

@@ -74,7 +74,7 @@ def test_no_room_for_bos_or_no_such_token_is_no_error(tmp_path):
     (longest,) = {max(batch.tokens.shape[1] for batch in ioi.batches(ioi.prompts(PROMPTS)))}
     subject = ioi.subject
     with_room, without = (
-        SimpleNamespace(bridge=SimpleNamespace(cfg=SimpleNamespace(n_ctx=context)), **_of(subject))
+        SimpleNamespace(choice=SimpleNamespace(engine=SimpleNamespace(n_ctx=context)), **_of(subject))
         for context in (longest + 1, longest)
     )
     assert sign_by_bos(replace(ioi, subject=with_room)) and not sign_by_bos(replace(ioi, subject=without))
