@@ -63,8 +63,13 @@ class Prompt:
 
     @property
     def spans(self) -> tuple[tuple[str, int, int], ...]:
-        """Where in `text` each name stands: (role, first character, one past the last)."""
-        return self._written[1]
+        """Where in `text` each name stands that is one token: (role, first character, one past the last)."""
+        return tuple(span for span in self._written[1] if span[0] != "D")
+
+    @property
+    def phrases(self) -> tuple[tuple[str, int, int], ...]:
+        """Where a distractor's name stands, likewise: it begins the text, where a tokenizer may make several tokens of it."""
+        return tuple(("distractor", begin, end) for role, begin, end in self._written[1] if role == "D")
 
     def __str__(self) -> str:
         return self.text

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers.pre_tokenizers import Metaspace
 
 from circuit_claims.prompts.batch import TokenizationError, make_batches, name_token
 from circuit_claims.prompts.ioi import ADDITIONS, CORRUPTIONS, Population, Prompt, half_of
 from circuit_claims.prompts.strategies import populations
 from circuit_claims.prompts.templates import ORDERS, TEMPLATES, TWO_SENTENCE_TEMPLATES, frame_text
 from circuit_claims.prompts.words import NAMES
+from tests.support.tiny_tokenizers import dummy_prefix_tokenizer
 
 
 def test_there_are_fifteen_templates_and_ninety_nine_names():
@@ -88,8 +90,22 @@ def test_an_extra_sentence_stands_between_the_two_and_names_the_right_one():
 
 def test_a_distractor_is_neither_of_the_two():
     for prompt in Population().sample(60, 0):
-        spans = {role: prompt.changed("distractor name").text[a:b] for role, a, b in prompt.changed("distractor name").spans}
-        assert spans["D"] not in prompt.answers
+        changed = prompt.changed("distractor name")
+        ((what, begin, end),) = changed.phrases
+        assert what == "distractor" and begin == 0 and changed.text[begin:end] not in prompt.answers
+        assert prompt.phrases == () and {role for role, _, _ in changed.spans} == {"IO", "S1", "S2"}
+
+
+def test_a_distractor_may_be_several_tokens_where_it_begins_the_text():
+    """As 'Christopher' is for tokenizers that know it behind a space alone; roles stand where they stand."""
+    tokenizer = dummy_prefix_tokenizer("first")
+    tokenizer.backend_tokenizer.pre_tokenizer = Metaspace(prepend_scheme="never", split=False)
+    prompts = [prompt.changed("distractor name") for prompt in Population().sample(12, 0)]
+    for batch in make_batches(tokenizer, prompts, prepend_bos=False):
+        first, last = batch.positions["first distractor token"], batch.positions["last distractor token"]
+        assert (first == 0).all() and (last > first).all()
+        for prompt, tokens, where in zip(batch.prompts, batch.tokens, batch.positions["S1"], strict=True):
+            assert tokenizer.decode([int(tokens[where])]).strip() == prompt.answers[1]
 
 
 def test_an_unknown_change_says_which_there_are():
