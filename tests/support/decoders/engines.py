@@ -71,8 +71,10 @@ class Real(NamedTuple):
             assert any(re.search(reason, str(refusal)) for reason in reasons), f"{what} of {self.family} is refused: {refusal}"
 
 
-def make_engine(model: Any, *, through_hooks: bool = False) -> Engine:
+def make_engine(model: Any, *, through_hooks: bool = False, processed: bool = False) -> Engine:
     """The engine of a model as transformers built it: the one that the suite chooses, or the path through hooks.
+
+    processed: with its weights as TransformerLens processes them.
 
     Raises RuntimeError, with the reason, where there is none.
     """
@@ -84,6 +86,8 @@ def make_engine(model: Any, *, through_hooks: bool = False) -> Engine:
     model.config.architectures = [type(model).__name__]
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED["mini"], local_files_only=True)  # of which the bridge wants a folder
     bridge: Any = TransformerBridge.boot_transformers("tiny", hf_model=model, tokenizer=tokenizer, device="cpu")
+    if processed:
+        bridge.enable_compatibility_mode(disable_warnings=True)
     bridge.eval().requires_grad_(False)
     if through_hooks:
         hooked = HookedDecoder(bridge)
