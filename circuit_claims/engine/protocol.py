@@ -1,8 +1,9 @@
 """What an engine does: it runs one model, and reads and sets its activations.
 
-Two implementations: `circuit_claims.engine.decoder` computes GPT-2's family from plain tensors, an intervention in its causal
-cone alone; `circuit_claims.engine.hooked` computes other decoders by their own code, through hooks. Which one a subject has is
-chosen where it is loaded (`circuit_claims.subjects.engine_choice`), and nobody else asks.
+Three implementations: `circuit_claims.engine.decoder` computes GPT-2's family from plain tensors, and other decoders of a
+known plan by their own modules, an intervention in its causal cone alone; `circuit_claims.engine.hooked` computes what is left
+through hooks. Which one a subject has is chosen where it is loaded (`circuit_claims.subjects.engine_choice`), and nobody else
+asks.
 
 Streams and logits are in the model's own units and dtype. Layers, heads and positions count from 0; END is the last position,
 and prompts of one batch have one length. `memory` is a cap in bytes (the engine's own unless given), which splits batches and
@@ -44,7 +45,7 @@ class Engine(Protocol):
         ...
 
     def check_against(self, bridge: Any, tokens: Int[Tensor, "prompt pos"], tolerance: float) -> None:
-        """Raise UnsupportedArchitecture where log-probabilities differ from the bridge's own by more than `tolerance`."""
+        """Raise UnsupportedArchitecture where the pass is not the bridge's own, within `tolerance` (an engine says of what)."""
         ...
 
     # Forward passes

@@ -21,13 +21,13 @@ class Run:
     """A forward pass remembered by its residual stream alone: everything inside a layer is one cheap step from there.
 
     resid: `[layer + 1, prompt, pos, d_model]`, the stream before each layer, and after the last.
-    kept: where they were asked for, keys and values too, `[layer, 2, prompt, pos, head, d_head]`: three times the memory, for
-        runs that are used at once.
+    kept: where they were asked for, keys and values too, `[layer, 2, prompt, pos, kv_head, d_head]`: up to three times the
+        memory, for runs that are used at once.
     """
 
     tokens: Int[Tensor, "prompt pos"]
     resid: Float[Tensor, "layers_and_one prompt pos d_model"]
-    kept: Float[Tensor, "layer two prompt pos head d_head"] | None = None
+    kept: Float[Tensor, "layer two prompt pos kv_head d_head"] | None = None
 
     @property
     def n_bytes(self) -> int:

@@ -12,7 +12,7 @@ from circuit_claims.engine.unsupported import UnsupportedArchitecture
 from circuit_claims.models.subject_error import first_line
 from circuit_claims.subjects.faithful_boot import Reference
 
-#: What `check_against` allows between an engine's forward pass and the bridge's, in log-probability, by dtype.
+#: What `check_against` allows between an engine's forward pass and the bridge's, by dtype; what it is a share of, each says.
 AGREEMENT = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.5, torch.float16: 0.1}
 #: In the order in which they are tried: plain tensors for GPT-2's family, the model's own modules, and hooks for what is left.
 ENGINES: tuple[type[Transformer] | type[ModuleDecoder] | type[HookedDecoder], ...] = (
@@ -61,7 +61,7 @@ def choose_engine(bridge: Any, reference: Reference, *, dtype: torch.dtype, max_
             return Choice(engine, refused)
         except torch.OutOfMemoryError:
             raise
-        except (UnsupportedArchitecture, RuntimeError, TypeError, AttributeError, LookupError, StopIteration) as error:
+        except (ValueError, RuntimeError, TypeError, AttributeError, LookupError, ArithmeticError, StopIteration) as error:
             # In these ways a model's parts are missed that a bridge's accessors, or a known plan, take for granted.
             refused[kind] = first_line(error)
     return Choice(None, refused)

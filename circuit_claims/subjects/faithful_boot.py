@@ -207,10 +207,13 @@ def _other_sense(key: str) -> bool:
 
 
 def random_tokens(config: Any, vocabulary: int, special: Sequence[int] = ()) -> Int[Tensor, "row pos"]:
-    """Tokens for a comparison, none of them special, with some beyond a sliding window where that is short."""
-    window = getattr(config, "sliding_window", None) or getattr(config, "window_size", None)
-    length = window + 4 if isinstance(window, int) and 0 < window <= WIDEST else LENGTH
-    length = max(1, min(max(length, LENGTH), context_of(config) or length))
+    """Tokens for a comparison, none of them special, with some beyond whatever a model begins to do at a short length."""
+    rope = getattr(config, "rope_parameters", None)
+    began = rope.get("original_max_position_embeddings") if isinstance(rope, dict) else None
+    lengths = [getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
+    short = [length + 4 for length in (*lengths, began) if isinstance(length, int) and 0 < length <= WIDEST]
+    length = max(LENGTH, *short) if short else LENGTH
+    length = max(1, min(length, context_of(config) or length))
     named = {value for key, value in config.to_dict().items() if key.endswith("token_id") and isinstance(value, int)}
     plain = torch.tensor(sorted(set(range(vocabulary)) - named - set(special)) or list(range(vocabulary)))
     picked = torch.randint(len(plain), (ROWS, length), generator=torch.Generator().manual_seed(SEED))

@@ -105,7 +105,7 @@ def test_a_distractor_may_be_several_tokens_where_it_begins_the_text():
         first, last = batch.positions["first distractor token"], batch.positions["last distractor token"]
         assert (first == 0).all() and (last > first).all()
         for prompt, tokens, where in zip(batch.prompts, batch.tokens, batch.positions["S1"], strict=True):
-            assert tokenizer.decode([int(tokens[where])]).strip() == prompt.answers[1]
+            assert str(tokenizer.decode([int(tokens[where])])).strip() == prompt.answers[1]
 
 
 def test_an_unknown_change_says_which_there_are():

@@ -19,6 +19,13 @@ from circuit_claims.engine.decoder.rotation import Rotation
 HeadNorm = Callable[[Tensor], Tensor]
 
 
+def softmax(scores: Float[Tensor, "*batch key"]) -> Float[Tensor, "*batch key"]:
+    """Probabilities from scores; of half precision in float32 on the way, as transformers computes them."""
+    if scores.dtype in (torch.bfloat16, torch.float16):
+        return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
+    return scores.softmax(-1)
+
+
 @dataclass(frozen=True)
 class AttentionCore:
     """What one layer does between its projections.
@@ -36,11 +43,6 @@ class AttentionCore:
     q_norm: HeadNorm | None = None
     k_norm: HeadNorm | None = None
     norms_all_heads: bool = False
-
-    @property
-    def turns(self) -> bool:
-        """Whether queries and keys are other numbers in the scores than as projected."""
-        return not (self.rotation is self.q_norm is self.k_norm is None)
 
     def turned_q(
         self, q: Float[Tensor, "*batch d_head"], at: int | Int[Tensor, "prompt k"], length: int, *, heads: bool = True
@@ -108,7 +110,7 @@ class AttentionCore:
             k = self.of_each_head(k)
         scores = self.capped(q.transpose(-2, -3) @ k.transpose(-2, -3).transpose(-1, -2) * self.scale)
         hidden = self.hidden(q.shape[-3], k.shape[-3], first_query, q.device)
-        return (scores if hidden is None else scores.masked_fill(hidden, -torch.inf)).softmax(-1)
+        return softmax(scores if hidden is None else scores.masked_fill(hidden, -torch.inf))
 
     def mixed(
         self, pattern: Float[Tensor, "*batch head query key"], v: Float[Tensor, "*batch key kv_head d_head"]
@@ -158,5 +160,5 @@ class AttentionCore:
             z = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=self.scale)
         else:
             scores = self.capped(q @ k.transpose(-1, -2) * self.scale)
-            z = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
+            z = softmax(scores.masked_fill(~seen, -torch.inf)) @ v
         return z.transpose(1, 2)

@@ -12,8 +12,8 @@ from torch import Tensor
 from circuit_claims import forward_passes
 from circuit_claims.engine.decoder.layer import BaseLayer, through
 from circuit_claims.engine.decoder.steps import Steps
-from circuit_claims.engine.edits import Edit, set_activation
-from circuit_claims.engine.run import Run
+from circuit_claims.engine.edits import Edit, set_activation, slice_edit
+from circuit_claims.engine.run import Run, slice_run
 from circuit_claims.time_spent import spent_on
 
 
@@ -24,8 +24,20 @@ def final_stream(model: Steps, base: Run, edits: Sequence[Edit]) -> Float[Tensor
     if not edits:
         return base.resid[-1]
     model.check_edits(edits)
-    first = min(edit.layer for edit in edits)
     forward_passes.count(len(base.tokens))
+    n_prompts, length = base.tokens.shape
+    # The stream, and as much again; and the scores of all heads, which may be looked at one by one.
+    one = length * (2 * model.d_model + 3 * model.n_heads * length) * base.resid.element_size()
+    step = max(1, model.max_memory // one)
+    parts = []
+    for at in range(0, n_prompts, step):
+        chunk = slice(at, at + step)
+        parts.append(_of_prompts(model, slice_run(base, chunk), [slice_edit(edit, chunk) for edit in edits]))
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _of_prompts(model: Steps, base: Run, edits: Sequence[Edit]) -> Float[Tensor, "prompt pos d_model"]:
+    first = min(edit.layer for edit in edits)
     stream = base.resid[first][None].clone()
     for layer in range(first, model.n_layers):
         here = BaseLayer(model, base, layer, 0, seen=0)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuit_claims.engine.decoder.attention_core import AttentionCore
+from circuit_claims.engine.decoder.attention_core import AttentionCore, softmax
 from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.edits import HEAD_SITES, Edit, Site, set_activation
 from circuit_claims.engine.run import ROWS, Run
@@ -228,7 +228,7 @@ def _attend(here: BaseLayer, q: Tensor, k: Tensor, v: Tensor, edits: Sequence[Se
     hidden = core.hidden(width, length, here.seen, q.device)
     if hidden is not None:
         scores.masked_fill_(hidden, -torch.inf)
-    pattern = scores.softmax(-1)
+    pattern = softmax(scores)
     if patterns:
         # A view with positions before heads, as of all other sites.
         _apply(pattern.transpose(2, 3), "pattern", edits, here.seen)
@@ -330,8 +330,10 @@ def few_positions(edits: Sequence[Edit]) -> Int[Tensor, "prompt k"] | None:
     None where these may be many: keys and values are seen by all later queries.
     """
     first = edits[0].positions
-    few = all(edit.site not in ("k", "v", "attn_out", "resid_mid") and edit.positions is first for edit in edits)
-    return first if few else None
+    if first is None or any(edit.site in ("k", "v", "attn_out", "resid_mid") for edit in edits):
+        return None
+    same = all(edit.positions is not None and (edit.positions is first or torch.equal(edit.positions, first)) for edit in edits)
+    return first if same else None
 
 
 def _columns(here: BaseLayer, edits: Sequence[Edit]) -> int | None:
@@ -364,7 +366,7 @@ def _one_head_each(here: BaseLayer, heads: Int[Tensor, " row"], edits: Sequence[
         k = core.turned_k(k, 0, here.length, heads=False)
     scores = core.capped(q @ k.transpose(-1, -2) * core.scale)
     hidden = core.hidden(q.shape[2], k.shape[2], here.seen, q.device)
-    pattern = (scores if hidden is None else scores.masked_fill_(hidden, -torch.inf)).softmax(-1)
+    pattern = softmax(scores if hidden is None else scores.masked_fill_(hidden, -torch.inf))
     for row, its in enumerate(edits):
         for edit in its:
             if edit.site == "pattern":

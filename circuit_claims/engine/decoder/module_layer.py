@@ -56,7 +56,8 @@ def module_layer(block: Any, layer: int, config: Any, rotation: Rotation | None,
     n_heads, d_head = config.num_attention_heads, _d_head(config)
     q, k, v, o = (plain(parts[name]) for name in "qkvo")
     # Asked of the projection itself, which may be any module: an adapter's, or one of quantised weights.
-    groups = k(torch.zeros(1, config.hidden_size, dtype=config.dtype, device=_device(own))).shape[-1] // d_head
+    some = next(own.parameters())
+    groups = k(torch.zeros(1, config.hidden_size, dtype=some.dtype, device=some.device)).shape[-1] // d_head
     q_norm, k_norm, all_heads = _head_norms(attention, d_head)
     core = AttentionCore(
         scale=wiring.scale(config, attention, d_head),
@@ -90,18 +91,18 @@ def rotations(base_model: nn.Module, config: Any, pairing: Pairing, n_layers: in
     module = plain(getattr(base_model, "rotary_emb", None))
     if module is None:
         return [_learned_rotation(bare(layer), pairing) for layer in _layers(base_model, n_layers)]
+    dtype = next(base_model.parameters()).dtype
     if "layer_type" not in inspect.signature(module.forward).parameters:
-        return [Rotation(_table(module, config), pairing)] * n_layers
-    kinds = {kind: Rotation(_table(module, config, layer_type=kind), pairing) for kind in set(config.layer_types)}
+        return [Rotation(_table(module, dtype), pairing)] * n_layers
+    kinds = {kind: Rotation(_table(module, dtype, layer_type=kind), pairing) for kind in set(config.layer_types)}
     return [kinds[config.layer_types[layer]] for layer in range(n_layers)]
 
 
-def _table(module: nn.Module, config: Any, **more: Any) -> Any:
+def _table(module: nn.Module, dtype: torch.dtype, **more: Any) -> Any:
     parameter = next(iter(module.buffers()))
 
     def table(length: int) -> tuple[Tensor, Tensor]:
-        # Its dtype is the model's, which is all that the module looks at.
-        like = torch.zeros(1, dtype=getattr(config, "dtype", None) or torch.float32, device=parameter.device)
+        like = torch.zeros(1, dtype=dtype, device=parameter.device)  # the module looks at its dtype alone
         # Dynamic scaling keeps the frequencies of the longest sequence so far, until it sees a short one: no past counts here.
         for positions in (1, length):
             cos, sin = module(like, torch.arange(positions, device=parameter.device)[None], **more)
@@ -124,10 +125,6 @@ def _learned_rotation(layer: Any, pairing: Pairing) -> Rotation | None:
 def _layers(base_model: nn.Module, n_layers: int) -> list[nn.Module]:
     lists = (list(part) for part in map(bare, base_model.children()) if isinstance(part, nn.ModuleList))
     return next((layers for layers in lists if len(layers) == n_layers), [])
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device
 
 
 def _d_head(config: Any) -> int:

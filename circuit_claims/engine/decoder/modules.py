@@ -5,6 +5,7 @@ the rows that are asked for. Ours are the core of attention and the wiring, whic
 (`circuit_claims.engine.decoder.wiring`), and which is compared with the model, layer by layer, before it is used.
 """
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ from circuit_claims.engine.weights import Weights
 
 #: What a layer's stream may be off by, as a share of its largest number, however coarse the dtype.
 COARSEST = 0.06
+#: What a layer adds to the stream may be off by in float32, as a share of its root mean square.
+ADDED = 1e-2
 
 
 class ModuleSteps(Steps):
@@ -56,8 +59,8 @@ class ModuleSteps(Steps):
             for layer, block in enumerate(self._blocks)
         ]
         groups = {layer.core.group for layer in self.layers}
-        if len(groups) > 1:
-            raise UnsupportedArchitecture("its layers have unlike numbers of keys and values")
+        if len(groups) > 1 or min(groups) < 1 or self.n_heads % min(groups):
+            raise UnsupportedArchitecture("its layers have unlike numbers of keys and values, or more than there are heads")
         self.n_kv_heads = self.n_heads // groups.pop()
         self.heads_add_up = all(layer.after_attention is None for layer in self.layers)
         self._final, self._head = plain(bridge.ln_final), plain(bridge.unembed)
@@ -78,16 +81,33 @@ class ModuleSteps(Steps):
 
     def embed(self, tokens: Int[Tensor, "prompt pos"]) -> Float[Tensor, "prompt pos d_model"]:
         """The stream before the first layer, as the model's own code makes it."""
-        with streams_before(self._blocks[:1], only=True) as streams:
-            self._whole(input_ids=tokens, use_cache=False)
-        return streams[0]
+        parts = []
+        # A few prompts at a time: on the way the model makes a mask of all pairs of positions.
+        for some in tokens.split(max(1, ROWS // tokens.shape[1])):
+            with streams_before(self._blocks[:1], only=True) as streams:
+                self._whole(input_ids=some, use_cache=False)
+            parts += streams
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def token_embeddings(self, tokens: Int[Tensor, " token"]) -> Float[Tensor, "token d_model"]:
-        """What the tokens alone put into the stream, without their positions: scaled, where the model scales embeddings."""
-        stream, rows = self.embed(tokens[:, None])[:, 0], self.W_E[tokens]
+        """What the tokens alone put into the stream, without their positions: scaled, where the model scales embeddings.
+
+        Raises Unsupported where the stream begins with anything else.
+        """
+        return self.W_E[tokens] * self._embedding_scale
+
+    @cached_property
+    def _embedding_scale(self) -> float:
+        """By how much the model multiplies its embeddings."""
+        tokens = torch.linspace(0, len(self.W_E) - 1, 32, device=self.W_E.device).long().unique()
+        streams, rows = self.embed(tokens[:, None])[:, 0].float(), self.W_E[tokens].float()
         # Positions, where they are learned, are the same for all.
-        added = torch.allclose(stream - stream[:1], rows - rows[:1], atol=1e-4 * float(rows.abs().max()))
-        return rows if added else stream
+        streams, rows = streams - streams.mean(0), rows - rows.mean(0)
+        factor = float((streams * rows).sum() / rows.pow(2).sum())
+        coarse = self.W_E.dtype in (torch.bfloat16, torch.float16)
+        if not float((streams - factor * rows).norm()) <= (0.02 if coarse else 1e-4) * float(streams.norm()):
+            raise Unsupported("the stream of this model begins with something else than its embeddings")
+        return 1.0 if abs(factor - 1) < (0.01 if coarse else 1e-4) else factor
 
     def core(self, layer: int) -> AttentionCore:
         """What a layer does between its projections."""
@@ -200,11 +220,19 @@ class ModuleSteps(Steps):
         """
         with streams_before(list(bridge.blocks)) as theirs:
             logits = bridge(tokens, prepend_bos=False, use_cache=False)
+        if len(theirs) != self.n_layers + 1:
+            raise UnsupportedArchitecture("its layers are not called once each, one after the other")
         ours = self.run(tokens).resid
         for layer, (own, other) in enumerate(zip(ours[1:], theirs[1:], strict=True)):
             off = float((own - other).abs().max() / other.abs().max().clamp_min(1e-30))
             if not off <= min(tolerance, COARSEST):
                 raise UnsupportedArchitecture(f"layer {layer} is not put together as its names say (off by {off:.2g})")
+            if own.dtype in (torch.float32, torch.float64):
+                # Of what the layer adds: a stream with a few very large numbers hides what is wrong with the others.
+                added, wanted = own - ours[layer], other - theirs[layer]
+                off = float((added - wanted).pow(2).mean().sqrt() / wanted.pow(2).mean().sqrt().clamp_min(1e-30))
+                if not off <= ADDED:
+                    raise UnsupportedArchitecture(f"layer {layer} adds something else than its names say (off by {off:.2g})")
         found, wanted = (part.float().log_softmax(-1) for part in (self.logits(ours[-1]), logits))
         off = float(((found - wanted).pow(2).mean(-1).sqrt() / wanted.std(-1).clamp_min(1e-6)).max())
         if not off <= tolerance:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 #: Which entries of a head are turned together: the first half with the second (Llama), or neighbours (GPT-J).
 Pairing = Literal["halves", "neighbours"]
+#: Of how many lengths tables are kept: those used last.
+KNOWN = 16
 #: From a number of positions to their cosines and sines.
 Table = Callable[[int], tuple[Float[Tensor, "pos rotated"], Float[Tensor, "pos rotated"]]]
 
@@ -46,6 +48,8 @@ class Rotation:
 
     def _of(self, length: int) -> tuple[Tensor, Tensor]:
         if length not in self._known:
+            while len(self._known) >= KNOWN:
+                self._known.pop(next(iter(self._known)))
             # Outside inference mode: gradients pass through these, too.
             with torch.inference_mode(False), torch.no_grad():
                 self._known[length] = self.table(length)

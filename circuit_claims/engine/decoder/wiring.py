@@ -2,8 +2,9 @@
 
 Architectures share a few plans. A layer reads the stream through a norm before attention and another before the MLP (Llama,
 GPT-2), with further norms behind both (Gemma 2), or with these alone (OLMo 2); or attention and MLP stand side by side, with
-one norm (GPT-J) or two (GPT-NeoX). What is read here is a guess by names, until the engine has been compared with the model's
-own forward pass, layer by layer: a model that it is wrong about is not computed by it.
+one norm (GPT-J) or two (GPT-NeoX). What is read here is a guess by names, until the engine has been compared on a few
+prompts, layer by layer, with the bridge, and its logits with the model as loaded: a model that it is wrong about is not
+computed by it.
 """
 
 from collections.abc import Callable
@@ -15,19 +16,21 @@ from torch import Tensor, nn
 from circuit_claims.engine.decoder.rotation import Pairing
 from circuit_claims.engine.unsupported import UnsupportedArchitecture
 
-#: A part that works position by position: `[..., d_model]` to the same shape.
+#: A part that works position by position: from `[..., width]` to `[..., other width]`.
 Part = Callable[[Tensor], Tensor]
 
 #: Architectures whose attention and MLP always stand side by side; others say so in their configuration.
 PARALLEL = frozenset({"gptj", "codegen", "phi", "cohere", "cohere2"})
 #: Architectures that turn neighbouring entries of queries and keys, and not the two halves of a head.
-NEIGHBOURS = frozenset({"gptj", "codegen", "cohere", "cohere2", "glm", "glm4", "ernie4_5"})
+NEIGHBOURS = frozenset({"gptj", "codegen", "cohere", "cohere2"})
 #: Architectures whose configuration names a cap of the scores that they apply; Gemma 3 names one, too, and does not.
 CAPPED = frozenset({"gemma2", "vaultgemma"})
 #: Architectures that hand a window to their attention, and mask by none.
 UNWINDOWED = frozenset({"olmoe"})
 #: Architectures whose positions are biases of the scores (Press et al. 2022), which are none of the plans here.
 ALIBI = frozenset({"bloom", "mpt"})
+#: The kinds of attention layers that are known.
+LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 #: What the attention module is called in a layer.
 ATTENTION = ("self_attn", "attn", "attention", "self_attention")
 
@@ -60,10 +63,17 @@ class Norms:
 def wiring(config: Any) -> Wiring:
     """What a configuration of transformers says of all layers.
 
-    Raises UnsupportedArchitecture where positions are biases of the attention scores.
+    Raises UnsupportedArchitecture where positions are biases of the attention scores, where queries are scaled by their
+    position (as they are beyond some length alone, which no comparison of short prompts would show), and for layers of an
+    unknown kind.
     """
     if config.model_type in ALIBI or getattr(config, "alibi", False):
         raise UnsupportedArchitecture("its positions are biases of the attention scores (ALiBi)")
+    rope = getattr(config, "rope_parameters", None) or {}
+    if getattr(config, "attn_temperature_tuning", False) or (isinstance(rope, dict) and "llama_4_scaling_beta" in rope):
+        raise UnsupportedArchitecture("its queries are scaled by their positions")
+    if unknown := set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES:
+        raise UnsupportedArchitecture(f"it has layers of another kind ({min(unknown)})")
     parallel = bool(
         config.model_type in PARALLEL
         or getattr(config, "use_parallel_residual", False)

@@ -71,7 +71,9 @@ class Real(NamedTuple):
             assert any(re.search(reason, str(refusal)) for reason in reasons), f"{what} of {self.family} is refused: {refusal}"
 
 
-def make_engine(model: Any, *, through_hooks: bool = False, processed: bool = False) -> Engine:
+def make_engine(
+    model: Any, *, through_hooks: bool = False, processed: bool = False, dtype: torch.dtype = torch.float32
+) -> Engine:
     """The engine of a model as transformers built it: the one that the suite chooses, or the path through hooks.
 
     processed: with its weights as TransformerLens processes them.
@@ -85,7 +87,7 @@ def make_engine(model: Any, *, through_hooks: bool = False, processed: bool = Fa
     reference = Reference.of(model, tokens)
     model.config.architectures = [type(model).__name__]
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED["mini"], local_files_only=True)  # of which the bridge wants a folder
-    bridge: Any = TransformerBridge.boot_transformers("tiny", hf_model=model, tokenizer=tokenizer, device="cpu")
+    bridge: Any = TransformerBridge.boot_transformers("tiny", hf_model=model, tokenizer=tokenizer, device="cpu", dtype=dtype)
     if processed:
         bridge.enable_compatibility_mode(disable_warnings=True)
     bridge.eval().requires_grad_(False)
@@ -93,7 +95,7 @@ def make_engine(model: Any, *, through_hooks: bool = False, processed: bool = Fa
         hooked = HookedDecoder(bridge)
         hooked.check_against(bridge, tokens[:1, :8], 1e-3)
         return hooked
-    choice = choose_engine(bridge, reference, dtype=torch.float32, max_memory=MEMORY_CAP)
+    choice = choose_engine(bridge, reference, dtype=dtype, max_memory=MEMORY_CAP)
     if choice.engine is None:
         raise RuntimeError(choice.why)
     return choice.engine
