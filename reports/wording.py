@@ -5,6 +5,7 @@ that fails on an odd row would hide all the others.
 """
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -250,7 +251,7 @@ def facts(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[tuple[st
         ("versions", " · ".join(f"{name} {version}" for name, version in dict(versions).items())),
         ("started", fact("started")),
         ("duration", duration(meta["duration_s"]) if meta.get("duration_s") is not None else ""),
-        ("pytest arguments", " ".join(str(argument) for argument in meta.get("pytest_args") or [])),
+        ("pytest arguments", shlex.join(str(argument) for argument in meta.get("pytest_args") or [])),
     ]
     told = {"subject", "weights_sha256", "device", "dtype", "mode", "prepend_bos", "seed", "profile", "versions", "started"}
     told |= {"finished", "duration_s", "pytest_args", "counts", "warnings"}

@@ -5,6 +5,7 @@ checksum of the file is the one that rows bear.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -82,7 +83,7 @@ def inspect_gguf(name: str, file: Path, source: str) -> ModelFolder:
     except OSError as error:
         raise SubjectError(f"{file} cannot be read ({error.strerror or error}): check the path and its permissions") from error
     try:
-        folder = kept(f"gguf-{file.stem[:40]}-{mark}", partial(_write, file))
+        folder = kept(f"gguf-{mark}", partial(_write, file))
     except OSError as error:
         raise SubjectError(
             f"the weights of {file} cannot be written to the cache ({error}): make room there, or set XDG_CACHE_HOME to "
@@ -99,6 +100,9 @@ def _write(file: Path, folder: Path) -> None:
     """
     header = read_header(file)
     refuse_without_room(file, header.n_parameters)
+    # It takes a while, and gigabytes where models are large: whoever waits hears of both.
+    size = 4 * header.n_parameters / 1e9
+    print(f"de-quantising {file.name} once: up to {size:.1f} GB in {folder.parent}", file=sys.stderr, flush=True)
     with nothing_installed_or_downloaded(file.name), _quietly():
         config, state = _loaded(header)
         save_tokenizer(header, folder)

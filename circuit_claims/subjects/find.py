@@ -56,7 +56,8 @@ def find_folder(name: str) -> ModelFolder:
             "weights"
         )
     if name.startswith((".", "/", "~")) or without_revision(name).count("/") > 1:
-        raise SubjectError(f"there is no folder {name}: check the path, or name a hub model as owner/model")
+        what = "GGUF file" if path.suffix.lower() == ".gguf" else "folder"
+        raise SubjectError(f"there is no {what} {name}: check the path, or name a hub model as owner/model")
     if read_hub_name(name).file:
         file = gguf_file(name)
         return inspect_gguf(name, file, described(name, file))
