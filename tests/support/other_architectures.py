@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -115,6 +116,20 @@ def engine_of(subject: Subject, kind: type[ModuleDecoder] | type[HookedDecoder])
     with torch.inference_mode():
         engine.check_against(subject.bridge, torch.arange(2, 10)[None], 1e-3)
     return engine
+
+
+def rows_through_mlps(model: ModuleDecoder, function: Callable[[], object]) -> dict[int, int]:
+    """How many rows of the stream go through each layer's MLP while something is computed."""
+    found: dict[int, int] = {}
+    mlp = model._mlp
+
+    def counting(layer: int, rows: torch.Tensor) -> torch.Tensor:
+        found[layer] = found.get(layer, 0) + len(rows)
+        return mlp(layer, rows)
+
+    with mock.patch.object(model, "_mlp", counting):
+        function()
+    return found
 
 
 def ungrouped_copy(folder: Path, to: Path) -> Path:
