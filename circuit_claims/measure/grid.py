@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from circuit_claims.heads import head_labels, layer_labels
 from circuit_claims.measure import display, intervals
@@ -36,6 +36,8 @@ class Grid:
     besides, exact, facts, whole_unit, whole_shown, drawn: as in `Samples`; `drawn` takes the place of the heatmap.
     distribution: draw how a number read off the grid is spread over the prompts, in place of the heatmap.
     published: the estimate's cells as a source gives them, drawn beside what was found.
+    counts: on how many of the prompts each cell was measured, the first so many, where a race left some out early (see
+        `circuit_claims.measure.races`); None where every cell was on all. The values of the others are NaN.
     """
 
     values: Float[np.ndarray, "prompt row column"]
@@ -59,9 +61,11 @@ class Grid:
     whole_shown: Shown | None = None
     besides: tuple[Samples, ...] = ()
     distribution: bool = False
+    counts: Int[np.ndarray, "row column"] | None = None
 
     def __post_init__(self) -> None:
-        if not np.isfinite(self.values).all() or (self.weights is not None and not np.isfinite(self.weights).all()):
+        finite = np.isfinite(self.values) if self.counts is None else np.isfinite(self.values) | ~self._measured
+        if not finite.all() or (self.weights is not None and not np.isfinite(self.weights).all()):
             raise FloatingPointError(f"{self.quantity} is NaN or infinite on some prompts")
 
     @classmethod
@@ -132,9 +136,21 @@ class Grid:
 
     @property
     def estimate(self) -> Float[np.ndarray, "row column"]:
-        """The mean, or the ratio of means where there are weights, of every cell."""
+        """The mean, or the ratio of means where there are weights, of every cell over the prompts that it was measured on."""
+        if self.counts is not None:
+            total = np.where(self._measured, self.values, 0.0).sum(0)
+            return total / (self.counts if self.weights is None else np.cumsum(self.weights)[self.counts - 1])
         total = self.values.mean(0)
         return total if self.weights is None else total / self.weights.mean()
+
+    @property
+    def effects(self) -> int:
+        """How many effects were measured: of one cell on one prompt each."""
+        return self.values.size if self.counts is None else int(self.counts.sum())
+
+    @property
+    def _measured(self) -> Bool[np.ndarray, "prompt row column"]:
+        return np.arange(self.n)[:, None, None] < self.counts
 
     def cell(self, row: int, column: int) -> Samples:
         """One cell as samples of its own."""
@@ -142,7 +158,12 @@ class Grid:
         named = f"{self.quantity}, {cell_name(rows[row], columns[column])}"
         more = {"weights": self.weights, "denominator": self.denominator, "besides": self.besides, "exact": self.exact}
         shown = {"whole_unit": self.whole_unit, "whole_shown": self.whole_shown, "facts": self.facts}
-        return Samples(self.values[:, row, column], named, self.unit, self.clusters, **more, **shown)
+        values, clusters = self.values[:, row, column], self.clusters
+        if self.counts is not None:
+            n = int(self.counts[row, column])
+            values, clusters = values[:n], list(clusters)[:n]
+            more["weights"] = None if self.weights is None else self.weights[:n]
+        return Samples(values, named, self.unit, clusters, **more, **shown)
 
     def interval(
         self, confidence: float = intervals.CONFIDENCE, seed: int = 0
@@ -221,6 +242,7 @@ class Grid:
         if self.drawn is not None:
             return dict(self.drawn)
         beside = {} if self.published is None else {"expected": np.asarray(self.published).tolist()}
+        beside |= {} if self.counts is None or self.shown is not None else {"counts": self.counts.tolist()}
         return beside | {
             "kind": "heatmap",
             "title": self.quantity,

@@ -1,34 +1,81 @@
 """Numbers read off the grid of a sweep.
 
 Each makes a function from mean grids `[..., layer, column]` to numbers `[...]`; the bootstrap applies it to every resample.
+Those with a method `race` are raced (`circuit_claims.measure.races`): all cells on a few prompts, then only the cells that the
+verdict still turns on.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from circuit_claims.measure import ties
+from circuit_claims.measure.races import Race
+from circuit_claims.measure.races.few_cells import FewCellsRace
+from circuit_claims.measure.races.layers import EarliestLayerRace
+from circuit_claims.measure.races.shares import NearZeroRace
 from circuit_claims.prompts.roles import SWEPT_ROLES
 from circuit_claims.untested import Untested
 
 Statistic = Callable[[Float[np.ndarray, "*resample layer column"]], Float[np.ndarray, "*resample"]]
 
 
-def near_zero_share(threshold: float) -> Statistic:
+@dataclass(frozen=True)
+class NearZeroShare:
     """The share of cells whose size is below `threshold`."""
-    return lambda means: (np.abs(means) < threshold).mean((-2, -1))
+
+    threshold: float
+
+    def __call__(self, means: Float[np.ndarray, "*resample layer column"]) -> Float[np.ndarray, "*resample"]:
+        return (np.abs(means) < self.threshold).mean((-2, -1))
+
+    def race(self, shape: tuple[int, int], confidence: float, seed: int) -> Race:
+        """From a test of every cell against the threshold."""
+        return NearZeroRace(shape, self.threshold, confidence)
 
 
-def earliest_layer_of_the_brightest(k: int) -> Statistic:
+@dataclass(frozen=True)
+class EarliestLayerOfTheBrightest:
     """The earliest layer among the k cells with the highest values."""
-    return lambda means: _layers_of_the_brightest(means, k).min(-1)
+
+    k: int
+
+    def __call__(self, means: Float[np.ndarray, "*resample layer column"]) -> Float[np.ndarray, "*resample"]:
+        return _layers_of_the_brightest(means, self.k).min(-1)
+
+    def race(self, shape: tuple[int, int], confidence: float, seed: int) -> Race:
+        """From a test of every pair of cells."""
+        return EarliestLayerRace(shape, self.k, confidence)
+
+
+@dataclass(frozen=True)
+class OfFewCells:
+    """A statistic that reads some cells alone: (row, column) each, where None stands for a whole row or column."""
+
+    statistic: Statistic
+    reads: Sequence[tuple[int | None, int | None]]
+
+    def __call__(self, means: Float[np.ndarray, "*resample row column"]) -> Float[np.ndarray, "*resample"]:
+        return self.statistic(means)
+
+    def race(self, shape: tuple[int, int], confidence: float, seed: int) -> Race:
+        """From these cells, with the bootstrap's interval."""
+        read = np.zeros(shape, dtype=bool)
+        for row, column in self.reads:
+            read[slice(None) if row is None else row, slice(None) if column is None else column] = True
+        return FewCellsRace(read, confidence, seed)
+
+
+#: As they read in a claim.
+near_zero_share, earliest_layer_of_the_brightest = NearZeroShare, EarliestLayerOfTheBrightest
 
 
 def cell(layer: int, role: str, roles: Sequence[str] = SWEPT_ROLES) -> Statistic:
     """One cell of a residual sweep; negative layers count from the end. roles: those of the sweep, IOI's unless given."""
     column = roles.index(role)
-    return lambda means: means[..., layer, column]
+    return OfFewCells(lambda means: means[..., layer, column], [(layer, column)])
 
 
 def handover_layer(source: str, target: str, roles: Sequence[str] = SWEPT_ROLES) -> Statistic:
@@ -39,17 +86,17 @@ def handover_layer(source: str, target: str, roles: Sequence[str] = SWEPT_ROLES)
         over = means[..., b] > means[..., a] + ties.rounding(means[..., [a, b]].reshape(*means.shape[:-2], -1))
         return np.where(over.any(-1), over.argmax(-1), means.shape[-2])
 
-    return statistic
+    return OfFewCells(statistic, [(None, a), (None, b)])
 
 
 def at_head(head: tuple[int, int]) -> Statistic:
     """One head's cell of a sweep over heads."""
-    return lambda means: means[..., head[0], head[1]]
+    return OfFewCells(lambda means: means[..., head[0], head[1]], [head])
 
 
 def size_at_head(head: tuple[int, int]) -> Statistic:
     """The size of one head's cell, whatever its sign."""
-    return lambda means: np.abs(means[..., head[0], head[1]])
+    return OfFewCells(lambda means: np.abs(means[..., head[0], head[1]]), [head])
 
 
 def highest_besides(cells: Sequence[tuple[int, int]]) -> Statistic:

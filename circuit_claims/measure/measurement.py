@@ -5,13 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from circuit_claims.measure.per_prompt import same_prompts
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples, Shown, Taken
 
 #: The default budget: how many prompts `take()` measures, and a verdict's first look.
 DEFAULT_PROMPTS = 120
+
+#: On how many prompts each cell of a sweep is wanted.
+Wanted = Int[np.ndarray, "row column"]
 
 T = TypeVar("T", bound=Taken)
 T_co = TypeVar("T_co", bound=Taken, covariant=True)
@@ -20,8 +23,11 @@ T_co = TypeVar("T_co", bound=Taken, covariant=True)
 class Take(Protocol[T_co]):
     """What gives the samples of the first n prompts."""
 
-    def __call__(self, n: int = DEFAULT_PROMPTS, /) -> T_co:
-        """The samples of the first n prompts; with no number, of the default budget: 120, or all where there are fewer."""
+    def __call__(self, n: int = DEFAULT_PROMPTS, /, cells: Wanted | None = None) -> T_co:
+        """The samples of the first n prompts; with no number, of the default budget: 120, or all where there are fewer.
+
+        cells: of a sweep, on how many of them each cell is wanted, the first so many; left out, every cell on all.
+        """
         ...
 
 
@@ -29,13 +35,13 @@ class Take(Protocol[T_co]):
 class _Taking(Generic[T_co]):
     """`take` with the default budget for whoever gives no number."""
 
-    first: Callable[[int], T_co]
+    first: Callable[..., T_co]
     limit: int | None
 
-    def __call__(self, n: int | None = None, /) -> T_co:
+    def __call__(self, n: int | None = None, /, cells: Wanted | None = None) -> T_co:
         if n is None:
             n = DEFAULT_PROMPTS if self.limit is None else min(DEFAULT_PROMPTS, self.limit)
-        return self.first(n)
+        return self.first(n) if cells is None else self.first(n, cells)
 
 
 @dataclass(frozen=True, init=False)
@@ -51,27 +57,41 @@ class Measurement(Generic[T_co]):
     fewer.
     limit: how many prompts there are, where the population is finite.
     whole: for a share, what it is a share of, as a measurement of its own: cheap where the share itself is dear.
+    cells: of a sweep whose cells can be measured one by one (then `take` is told which are wanted on how many prompts), how
+        many rows and columns it has; else None.
+    statistic: of a number read off a grid, what reads it.
     """
 
     take: Take[T_co]
     prepend_bos: bool
     limit: int | None = None
     whole: "Measurement[Samples] | None" = None
+    cells: tuple[int, int] | None = None
+    statistic: Callable[..., np.ndarray] | None = None
 
     def __init__(
         self,
-        take: Callable[[int], T_co],
+        take: Callable[..., T_co],
         prepend_bos: bool,
         limit: int | None = None,
         whole: "Measurement[Samples] | None" = None,
+        cells: tuple[int, int] | None = None,
+        statistic: Callable[..., np.ndarray] | None = None,
     ) -> None:
         first = take.first if isinstance(take, _Taking) else take
-        for name, value in {"take": _Taking(first, limit), "prepend_bos": prepend_bos, "limit": limit, "whole": whole}.items():
+        given = {"take": _Taking(first, limit), "prepend_bos": prepend_bos, "limit": limit, "whole": whole}
+        given |= {"cells": cells, "statistic": statistic}
+        for name, value in given.items():
             object.__setattr__(self, name, value)  # as the generated __init__ of a frozen dataclass does
 
     def mapped(self, change: Callable[[T_co], T]) -> "Measurement[T]":
         """The same prompts and the same whole, with `change` applied to what was taken."""
-        return Measurement(lambda n: change(self.take(n)), self.prepend_bos, self.limit, self.whole)
+        take = self._then(lambda taken, _: change(taken))
+        return Measurement(take, self.prepend_bos, self.limit, self.whole, self.cells, self.statistic)
+
+    def _then(self, change: Callable[[T_co, int], T]) -> Callable[..., T]:
+        """`take`, and `change` of what was taken and the number of prompts; which cells are wanted is passed on."""
+        return lambda n, cells=None: change(self.take(n) if cells is None else self.take(n, cells), n)
 
     def of(
         self: "Measurement[Grid]",
@@ -80,18 +100,16 @@ class Measurement(Generic[T_co]):
         unit: str,
     ) -> "Measurement[GridStatistic]":
         """A number read off the grid that this measures."""
-        return self.mapped(lambda grid: GridStatistic(grid, statistic, quantity, unit))
+        read = self.mapped(lambda grid: GridStatistic(grid, statistic, quantity, unit))
+        return replace(read, statistic=statistic)
 
     def share_of(self, whole: "Measurement[Samples]", quantity: str, unit: str = "share") -> "Measurement[T_co]":
         """This as a share of `whole`: the ratio of the means over the same prompts.
 
         Of a grid, every cell is a share; of a number read off a grid, the number is read off the cells as shares.
         """
-
-        def take(n: int) -> T_co:
-            return self.take(n).share_of(whole.take(n), quantity, unit)
-
-        return Measurement(take, self.prepend_bos, _least_limit([self, whole]), whole)
+        take = self._then(lambda taken, n: taken.share_of(whole.take(n), quantity, unit))
+        return Measurement(take, self.prepend_bos, _least_limit([self, whole]), whole, self.cells, self.statistic)
 
     def share_by_prompt_of(
         self: "Measurement[Samples]", whole: "Measurement[Samples]", quantity: str, unit: str = "share"
@@ -118,7 +136,7 @@ class Measurement(Generic[T_co]):
 
         What was presupposed before still is.
         """
-        return replace(self, take=lambda n: self.take(n).presupposing(whole.take(n)), whole=whole)
+        return replace(self, take=self._then(lambda taken, n: taken.presupposing(whole.take(n))), whole=whole)
 
     def with_distribution(self) -> "Measurement[T_co]":
         """The same, with its distribution over prompts drawn in the report."""

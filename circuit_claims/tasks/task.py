@@ -17,12 +17,13 @@ from torch import Tensor
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.run import first_difference
 from circuit_claims.heads import Head, head_labels, layer_labels
-from circuit_claims.measure.measurement import Measurement
+from circuit_claims.measure.measurement import Measurement, Wanted
 from circuit_claims.measure.samples import Grid, Samples, Shown
 from circuit_claims.measure.store import SessionStore
 from circuit_claims.prompts.batch import Batch, make_batches
 from circuit_claims.prompts.source import AnyPrompt, FixedPrompt, PromptSource
 from circuit_claims.subjects.subject import Subject
+from circuit_claims.tasks.cells import Cells, cells_in_blocks
 from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, Metric
 
 
@@ -192,47 +193,60 @@ class Task:
         quantity: str,
         corruption: str,
         unit: str,
-        measure: Callable[[Batch, Batch], tuple[Float[np.ndarray, "prompt layer column"], Float[np.ndarray, " prompt"]]],
+        measure: Callable[[Batch, Batch, Cells], tuple[Float[np.ndarray, "prompt cell"], Float[np.ndarray, " prompt"]]],
         *,
         of_clean: bool = False,
         columns: Sequence[str],
         column_axis: str,
         marks: Sequence[tuple[int, int]] = (),
     ) -> Measurement:
-        """A sweep over each prompt and its corruption: `measure` gives the cells' numerators and the common denominator.
+        """A sweep over each prompt and its corruption: `measure` gives some cells' numerators and the common denominator.
 
-        of_clean: the denominator is the clean metric; else it is clean minus corrupted.
+        It is told which cells, by their numbers, row by row. of_clean: the denominator is the clean metric; else it is clean
+        minus corrupted.
         """
 
-        def packed(clean: Batch, corrupted: Batch) -> np.ndarray:
-            cells, whole = measure(clean, corrupted)
-            return np.concatenate([cells.reshape(len(whole), -1), whole[:, None]], axis=1)
+        def chunk(prompts: Sequence[Any], cells: Cells) -> np.ndarray:
+            def packed(clean: Batch, corrupted: Batch) -> np.ndarray:
+                found, whole = measure(clean, corrupted, cells)
+                return np.concatenate([found, whole[:, None]], axis=1)
 
+            return self._paired(corruption, packed)(prompts)
+
+        self._paired(corruption, lambda *_: np.empty(0))  # refuse a corruption that is not there before anything is measured
         name = f"{quantity} ({corruption}){self.under}"
         labels = {"quantity": name, "column_labels": columns, "column_axis": column_axis, "marks": marks}
-        swept = self._swept((quantity, corruption), self._paired(corruption, packed), unit, weighted=True, labels=labels)
+        swept = self._swept_by_cell((quantity, corruption), chunk, unit, weighted=True, labels=labels)
         return self.as_shares(swept, "" if of_clean else corruption)
 
     def change_grid(
         self,
         quantity: str,
         corruption: str,
-        measure: Callable[[Batch, Batch], Float[np.ndarray, "prompt cell"]],
+        measure: Callable[[Batch, Batch, Cells], Float[np.ndarray, "prompt cell"]],
         *,
         columns: Sequence[str],
         column_axis: str,
         marks: Sequence[tuple[int, int]] = (),
     ) -> Measurement:
-        """A sweep over each prompt and its corruption of what every cell costs, in the metric's unit: clean minus patched."""
+        """A sweep over each prompt and its corruption of what some cells cost, in the metric's unit: clean minus patched.
+
+        `measure` is told which cells, by their numbers, row by row.
+        """
+
+        def chunk(prompts: Sequence[Any], cells: Cells) -> np.ndarray:
+            return self._paired(corruption, lambda clean, corrupted: measure(clean, corrupted, cells))(prompts)
+
+        self._paired(corruption, lambda *_: np.empty(0))  # as for shares
         labels = {"quantity": f"{quantity} ({corruption}){self.under}", "column_labels": columns}
         labels |= {"column_axis": column_axis, "marks": marks}
-        key, chunk = (quantity, corruption), self._paired(corruption, measure)
-        return self._swept(key, chunk, self.metric.unit, weighted=False, labels=labels).presupposing(self.competence())
+        swept = self._swept_by_cell((quantity, corruption), chunk, self.metric.unit, weighted=False, labels=labels)
+        return swept.presupposing(self.competence())
 
     def as_shares(self, swept: Measurement, corruption: str) -> Measurement:
         """A sweep whose denominators are those of `baseline(corruption)`: what that presupposes, its cells do."""
         shown = self.costs(corruption) if corruption else Shown(self.metric.shows)
-        marked = replace(swept, take=lambda n: replace(swept.take(n), whole_shown=shown))
+        marked = swept.mapped(lambda grid: replace(grid, whole_shown=shown))
         return replace(marked.presupposing(self.competence()), whole=self.baseline(corruption))
 
     def _swept(
@@ -263,6 +277,35 @@ class Task:
             )
 
         return Measurement(take, self.prepend_bos, self.limit)
+
+    def _swept_by_cell(
+        self,
+        key: tuple,
+        chunk: Callable[[Sequence[Any], Cells], np.ndarray],
+        unit: str,
+        *,
+        weighted: bool,
+        labels: dict[str, Any],
+    ) -> Measurement:
+        """A sweep over layers of which any cells can be measured by themselves; what `chunk` gives ends with the weight."""
+        shape = self.subject.transformer.n_layers, len(labels["column_labels"])
+
+        def take(n: int, wanted: Wanted | None = None) -> Grid:
+            prompts = self.prompts(n)
+            counts = np.full(shape, n) if wanted is None else np.minimum(wanted, n)
+            values = cells_in_blocks(partial(self._kept, key), chunk, prompts, counts.ravel(), self.chunk)
+            return Grid(
+                values=values[:, : counts.size].reshape(n, *shape),
+                weights=values[:, -1] if weighted else None,
+                unit=unit,
+                clusters=clusters_of(prompts),
+                row_labels=layer_labels(shape[0]),
+                exact=0 < len(self.fixed) <= n,
+                counts=None if (counts == n).all() else counts,
+                **labels,
+            )
+
+        return Measurement(take, self.prepend_bos, self.limit, cells=shape)
 
     # Steps that measures share
 
@@ -346,10 +389,14 @@ class Task:
         parts = []
         for first in range(0, len(prompts), self.chunk):
             last = min(len(prompts), first + self.chunk)
-            place = ("values", key, self.metric, self.change, self.population, self.prepend_bos, self.fixed, first, last)
-            with torch.inference_mode():
-                parts.append(self.store.get(place, partial(chunk, prompts[first:last])))
+            parts.append(self._kept(key, (first, last), partial(chunk, prompts[first:last])))
         return np.concatenate(parts)
+
+    def _kept(self, key: tuple, part: tuple, measure: Callable[[], np.ndarray]) -> np.ndarray:
+        """What was measured of a part of the prompts: measured once a session."""
+        place = ("values", key, self.metric, self.change, self.population, self.prepend_bos, self.fixed, *part)
+        with torch.inference_mode():
+            return self.store.get(place, measure)
 
 
 def clusters_of(prompts: Sequence[Any]) -> list[Any]:

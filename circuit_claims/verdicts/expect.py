@@ -19,22 +19,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
-
 from circuit_claims.cards.card import Published
 from circuit_claims.cards.ranges import MEASURED, RANGES, proper_ends
 from circuit_claims.heads import Head
 from circuit_claims.measure.intervals import grid_interval, mean_interval, rate_interval
 from circuit_claims.measure.measurement import Measurement
-from circuit_claims.measure.presuppositions import ROUNDING, why_nothing
-from circuit_claims.measure.rank_intervals import rank_interval
+from circuit_claims.measure.presuppositions import ROUNDING
+from circuit_claims.measure.races import Race, Raced
+from circuit_claims.measure.races.ranks import RankRace
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.look_by_look import Interval, MakeRace, Measured, look_by_look
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED, Row
 from circuit_claims.verdicts.undecided import what_would_decide
-
-#: What a claim hands to `expect`: a measurement, which is asked for more prompts until the verdict is clear, or its numbers.
-Measured = Measurement[Samples] | Measurement[Grid] | Measurement[GridStatistic] | Samples | Grid | GridStatistic
 
 
 class Refuted(AssertionError):
@@ -176,6 +173,12 @@ class Expectation:
             return self._rate(samples, confidence)
         return samples.estimate, *mean_interval(samples, confidence, self.seed)
 
+    @property
+    def _race(self) -> MakeRace | None:
+        """The race for a number that is read off a sweep; None where there is none for it."""
+        statistic = getattr(self.measured, "statistic", None)
+        return statistic.race if isinstance(statistic, Raced) else None
+
     def _judge(
         self,
         op: str,
@@ -183,47 +186,35 @@ class Expectation:
         high: float,
         bound: float | Published,
         kind: str,
-        interval: Callable[[Any, float], tuple[float, float, float]] | None = None,
+        interval: Interval | None = None,
+        race: MakeRace | None = None,
     ) -> None:
         """Look at more and more prompts until the interval is on one side of the bound; make the row; raise if refuted."""
         self.said()
-        interval_of = interval or self._mean
         if op.startswith("rate"):
             proper_ends(low, high, RANGES["rate"], "a rate")
-        measured = self.measured
-        lazy = isinstance(measured, Measurement)
-        limit = measured.limit if lazy else measured.n
-        looks = self.budget.looks(limit) if lazy else [measured.n]
-        confidence = 1 - (1 - self.budget.confidence) / len(looks)
-        for n in looks:
-            samples = measured.take(n) if lazy else measured
-            if op not in ("top k", "bottom k"):
-                low, high = _proper_ends(samples, op, low, high, bound)
-            observed, ci_low, ci_high = interval_of(samples, confidence)
-            nothing = why_nothing(samples.presupposed, confidence, self.seed)
-            if nothing and lazy and measured.whole is not None and n < looks[-1]:
-                # Whether all prompts together would show a whole costs little; a share of it on all of them may cost much.
-                whole = measured.whole.take(looks[-1])
-                nothing = why_nothing([*whole.presupposed, whole], confidence, self.seed)
-                if nothing:
-                    break
-                continue
-            verdict = INCONCLUSIVE if nothing else verdict_of(ci_low, ci_high, low, high)
-            if verdict != INCONCLUSIVE:
-                break
+        ranks = op in ("top k", "bottom k")
+
+        def ends(samples: Any) -> tuple[float, float]:
+            return (low, high) if ranks else _proper_ends(samples, op, low, high, bound)
+
+        seen = look_by_look(
+            self.measured, self.budget, self.seed, interval=interval or self._mean, race=race or self._race, ends=ends
+        )
+        samples, low, high, nothing, verdict = seen.samples, seen.low, seen.high, seen.nothing, seen.verdict
+        observed, ci_low, ci_high = seen.observed, seen.ci_low, seen.ci_high
         if not nothing and op in "<>" and bound_is_zero(low, high) and max(abs(ci_low), abs(ci_high)) < ROUNDING:
             nothing = f"{samples.quantity} is zero to within rounding: no effect at all, in either direction"
         if nothing:
             verdict = REFUTED
         row = self._row(samples, op, low, high, bound, kind)
+        row.effects = seen.effects
         row.observed, row.ci_low, row.ci_high, row.n, row.verdict = observed, ci_low, ci_high, samples.n, verdict
         row.margin = margin_of(ci_low, ci_high, low, high, float(bound))
         if verdict == INCONCLUSIVE:
-            fixed = not lazy or samples.n < n or n == limit
-            limit = samples.n if fixed else limit
-            row.reason = what_would_decide(observed, ci_low, ci_high, low, high, samples.n, limit)
+            row.reason = what_would_decide(observed, ci_low, ci_high, low, high, samples.n, seen.limit)
         if verdict == REFUTED:
-            what = f"the worst rank in {samples.quantity}" if op in ("top k", "bottom k") else samples.quantity
+            what = f"the worst rank in {samples.quantity}" if ranks else samples.quantity
             row.reason = f"{what} is {_number(observed)} [{_number(ci_low)}, {_number(ci_high)}]"
             row.reason = nothing or f"{row.reason}, expected {_range(op, low, high)}"
             if isinstance(samples, Samples) and len(samples.prompts):
@@ -305,16 +296,16 @@ class TopExpectation:
         Raises ValueError where all cells, or none, are among them.
         """
 
-        def worst_rank(grid: Grid, confidence: float) -> tuple[float, float, float]:
-            cells = int(np.prod(grid.values.shape[1:]))
+        def worst_rank(shape: tuple[int, int], confidence: float, seed: int) -> Race:
+            cells = shape[0] * shape[1]
             if not 1 <= self.k < cells:
-                what = f"{'bottom' if self.lowest else 'top'}({self.k}) of {grid.quantity}"
+                what = f"{'bottom' if self.lowest else 'top'}({self.k}) of a sweep"
                 fault = f"a bound that cannot {'hold' if self.k < 1 else 'fail'}"
                 raise ValueError(f"{what} is {fault}: ask for 1 to {cells - 1} of its {cells} cells")
-            return rank_interval(grid, heads, confidence, lowest=self.lowest)
+            return RankRace(shape, heads, confidence, lowest=self.lowest)
 
         op, k = "bottom k" if self.lowest else "top k", float(self.k)
-        self.expectation._judge(op, 1.0, k, k, "magnitude", worst_rank)
+        self.expectation._judge(op, 1.0, k, k, "magnitude", race=worst_rank)
 
 
 def bound_is_zero(low: float, high: float) -> bool:
@@ -328,13 +319,6 @@ def _lower(bound: float | Published) -> float:
 
 def _upper(bound: float | Published) -> float:
     return bound.high if isinstance(bound, Published) and bound.high is not None else float(bound)
-
-
-def verdict_of(ci_low: float, ci_high: float, low: float, high: float) -> str:
-    """Holds, refuted or inconclusive, by where the interval lies."""
-    if low <= ci_low and ci_high <= high:
-        return HOLDS
-    return REFUTED if ci_high < low or ci_low > high else INCONCLUSIVE
 
 
 def margin_of(ci_low: float, ci_high: float, low: float, high: float, expected: float) -> float:

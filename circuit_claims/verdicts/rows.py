@@ -42,6 +42,8 @@ class Row:
     dashboard of an SAE's feature, {"kind": "feature", ...}, for the feature page (see `circuit_claims.sae.dashboards`).
     `sae` is the sparse autoencoder that the claim is about: {"sae", "source", "sha256", "hook", "architecture", "features"};
     with "feature" and "meaning" besides where the claim is about one feature.
+    `effects`: of a sweep, how many effects (one cell on one prompt) were measured, and of how many, had all cells been measured
+    on all prompts: {"measured", "of"}.
     """
 
     claim_id: str
@@ -75,6 +77,7 @@ class Row:
     versions: dict[str, str] = field(default_factory=dict)
     figure: dict[str, Any] | None = None
     sae: dict[str, Any] = field(default_factory=dict)
+    effects: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The row as builtins, with NaN and infinities (which JSON has not) turned into None."""

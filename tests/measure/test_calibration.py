@@ -25,7 +25,8 @@ from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.tasks.ioi.faithfulness_statistics import smallest_lead_of_BABA
 from circuit_claims.tasks.ioi.signals import fit_error, position_coefficient
 from circuit_claims.verdicts.budget import Budget
-from circuit_claims.verdicts.expect import Expect, Refuted, verdict_of
+from circuit_claims.verdicts.expect import Expect, Refuted
+from circuit_claims.verdicts.look_by_look import verdict_of
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED
 from tests.support.paper import Paper
 
@@ -167,8 +168,8 @@ def covered(runs: int, draw: Draw, interval: Interval, truth: float) -> float:
     return sum(low <= truth <= high for low, high in found) / runs
 
 
-STEPS = sweep(np.arange(4.0)[None] / 4, 1.0)
-#: One of each kind: the population, how intervals are taken here, what is said to `expect`, and the bounds that it means.
+#: One of each kind but those that are raced (tests/measure/test_races.py): the population, how intervals are taken here, what
+#: is said to `expect`, and the bounds that it means.
 SAID: dict[str, tuple[Draw, Interval, Callable[[Any], None], tuple[float, float]]] = {
     "above": (normal(15, 0.05), of_mean, lambda it: it.above(0.1), (0.1, np.inf)),
     "below": (normal(15, 0.05), of_mean, lambda it: it.below(0.1), (-np.inf, 0.1)),
@@ -177,8 +178,6 @@ SAID: dict[str, tuple[Draw, Interval, Callable[[Any], None], tuple[float, float]
     "rate at least": (answered(15, 0.05, 0.9), rate_interval, lambda it: it.rate_at_least(0.88), (0.88, np.inf)),
     "rate at most": (answered(15, 0.05, 0.9), rate_interval, lambda it: it.rate_at_most(0.88), (-np.inf, 0.88)),
     "share": (half(15, 0.05, 0.5), of_mean, lambda it: it.above(0.4), (0.4, np.inf)),
-    "top": (STEPS, of_rank([Head(0, 2)]), lambda it: it.top(2).contains([Head(0, 2)]), (1, 2)),
-    "bottom": (STEPS, of_rank([Head(0, 1)], lowest=True), lambda it: it.bottom(2).contains([Head(0, 1)]), (1, 2)),
 }
 
 

@@ -11,7 +11,8 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Samples
 from circuit_claims.verdicts.budget import Budget
-from circuit_claims.verdicts.expect import Expect, Refuted, margin_of, verdict_of
+from circuit_claims.verdicts.expect import Expect, Refuted, margin_of
+from circuit_claims.verdicts.look_by_look import verdict_of
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED, Row
 from tests.support.paper import Paper
 

@@ -26,6 +26,7 @@ from circuit_claims.measure.measurement import Measurement, side_by_side
 from circuit_claims.measure.samples import Shown
 from circuit_claims.prompts.batch import Batch, bare_token, make_batches
 from circuit_claims.prompts.greater_than import FORMS, YearPrompt, Years, knows_form, year_tokens
+from circuit_claims.tasks.cells import Cells
 from circuit_claims.tasks.metric import Metric, as_array
 from circuit_claims.tasks.operations.attention import Attention
 from circuit_claims.tasks.operations.intervention import Intervention, share_of_metric
@@ -171,10 +172,10 @@ class GreaterThan(Patching, Attention):
     def value_sweep(self, receivers: Sequence[Head]) -> Measurement:
         """The loss by path patching each head at YY into the values of some heads, from the 01 prompt: layer × head."""
         model, into = self.subject.transformer, Receivers(tuple(receivers), "v")
-        senders = [[head] for head in self.all_heads]
 
-        def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
+        def measure(clean: Batch, corrupted: Batch, cells: Cells) -> np.ndarray:
             run, new = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens)
+            senders = [[self.all_heads[cell]] for cell in cells]
             resid = model.path_patch(run, new, senders, into, clean.at("YY"))
             return (self.value_of(clean) - self.value_from(resid, clean)).T
 
@@ -223,9 +224,9 @@ class GreaterThan(Patching, Attention):
     ) -> Measurement:
         model = self.subject.transformer
 
-        def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
+        def measure(clean: Batch, corrupted: Batch, cells: Cells) -> np.ndarray:
             run, new = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens)
-            resid = model.path_patch_parts(run, new, senders, through)
+            resid = model.path_patch_parts(run, new, [senders[cell] for cell in cells], through)
             return (self.value_of(clean) - self.value_from(resid, clean)).T
 
         return self.change_grid(quantity, CORRUPTION, measure, **axes)

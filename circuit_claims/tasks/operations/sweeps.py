@@ -11,8 +11,10 @@ from torch import Tensor
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.paths import Receivers
 from circuit_claims.engine.run import first_difference
+from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.cells import Cells
 from circuit_claims.tasks.operations.head_parts import BLOCKS, PARTS, Block, Part, block_output, parts_of
 from circuit_claims.tasks.operations.intervention import share_of_metric
 from circuit_claims.tasks.task import Task
@@ -24,8 +26,9 @@ SHARE = "recovered share"
 def head_sweep(task: Task, part: Part, at: str | None, corruption: str) -> Measurement:
     """Recovery by a part of each head, patched clean into corrupted: a grid layer × head."""
 
-    def measure(clean: Batch, corrupted: Batch) -> tuple[np.ndarray, np.ndarray]:
-        edits = parts_of(task, clean, task.all_heads, part, None if at is None else clean.at(at))
+    def measure(clean: Batch, corrupted: Batch, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+        heads = [task.all_heads[cell] for cell in cells]
+        edits = parts_of(task, clean, heads, part, None if at is None else clean.at(at))
         return task.recovered(clean, corrupted, [[edit] for edit in edits])
 
     quantity = f"recovery by one head's {PARTS[part]} at {at or 'all positions'}"
@@ -36,8 +39,8 @@ def noise_sweep(task: Task, at: str, corruption: str) -> Measurement:
     """The change by each head's output z at one role's position from the corrupted prompt: a grid layer × head."""
     model = task.subject.transformer
 
-    def measure(clean: Batch, corrupted: Batch) -> Float[np.ndarray, "prompt head"]:
-        edits = parts_of(task, corrupted, task.all_heads, "output", clean.at(at))
+    def measure(clean: Batch, corrupted: Batch, cells: Cells) -> Float[np.ndarray, "prompt head"]:
+        edits = parts_of(task, corrupted, [task.all_heads[cell] for cell in cells], "output", clean.at(at))
         noised = model.intervene(task.subject.run(clean.tokens), [[edit] for edit in edits])
         return (task.value_of(clean) - task.value_from(noised, clean)).T
 
@@ -47,28 +50,35 @@ def noise_sweep(task: Task, at: str, corruption: str) -> Measurement:
 def residual_sweep(task: Task, site: Block, corruption: str) -> Measurement:
     """Recovery by what each layer has at one place, patched clean into corrupted: a grid layer × place."""
 
-    def measure(clean: Batch, corrupted: Batch) -> tuple[np.ndarray, np.ndarray]:
-        start, columns = first_difference(clean.tokens, corrupted.tokens), []
+    def measure(clean: Batch, corrupted: Batch, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+        start, all_places = first_difference(clean.tokens, corrupted.tokens), places(task, clean)
         rows = torch.arange(len(clean.tokens), device=clean.tokens.device)[:, None]
-        values = [block_output(task, clean, layer, site) for layer in range(task.subject.transformer.n_layers)]
+        layers, columns = np.divmod(cells, len(all_places))
+        values = {layer: block_output(task, clean, layer, site) for layer in sorted(set(layers.tolist()))}
         _, whole = task.recovered(clean, corrupted, [])
-        for where in places(task, clean):  # one cone a place, since each begins at its own position
-            cells = np.zeros((len(whole), len(values)))
-            if int(where.max()) >= start:  # before it, clean and corrupted are the same
-                edits = [[Edit(layer, site, value[rows, where], None, where)] for layer, value in enumerate(values)]
-                cells, _ = task.recovered(clean, corrupted, edits)
-            columns.append(cells)
-        return np.stack(columns, axis=-1), whole
+        found = np.zeros((len(whole), len(cells)))
+        for column, where in enumerate(all_places):  # one cone a place, since each begins at its own position
+            here = np.flatnonzero(columns == column)
+            if len(here) and int(where.max()) >= start:  # before it, clean and corrupted are the same
+                edits = [[Edit(layer, site, values[layer][rows, where], None, where)] for layer in layers[here].tolist()]
+                found[:, here], _ = task.recovered(clean, corrupted, edits)
+        return found, whole
 
     return task.paired_grid(f"recovery by {BLOCKS[site]}", corruption, SHARE, measure, **places_axis(task))
 
 
 def path_losses(
-    task: Task, clean: Batch, corrupted: Batch, receivers: Receivers | None, at: str, knocked_out: Sequence[Edit] = ()
+    task: Task,
+    clean: Batch,
+    corrupted: Batch,
+    heads: Sequence[Head],
+    receivers: Receivers | None,
+    at: str,
+    knocked_out: Sequence[Edit] = (),
 ) -> tuple[Float[np.ndarray, "prompt head"], Float[np.ndarray, " prompt"]]:
-    """What path patching each head alone loses, counted from what is left under the knock-outs; and the clean value."""
+    """What path patching each of these heads alone loses, counted from what the knock-outs leave; and the clean value."""
     run, new = task.subject.run(clean.tokens), task.subject.run(corrupted.tokens)
-    sets = [*([head] for head in task.all_heads), []]  # the last shows the original, or the original without the heads
+    sets = [*([head] for head in heads), []]  # the last shows the original, or the original without the heads
     streams = task.subject.transformer.path_patch(run, new, sets, receivers, clean.at(at), knocked_out=list(knocked_out))
     values = task.value_from(streams, clean)
     return (values[-1:] - values[:-1]).T, task.value_of(clean)
@@ -82,9 +92,9 @@ def path_sweep(
     knocked_out: from a batch to the edits that are made all the while; `called`, what they are, in words.
     """
 
-    def measure(clean: Batch, corrupted: Batch) -> tuple[np.ndarray, np.ndarray]:
+    def measure(clean: Batch, corrupted: Batch, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
         edits = [] if knocked_out is None else knocked_out(clean)
-        return path_losses(task, clean, corrupted, receivers, at, edits)
+        return path_losses(task, clean, corrupted, [task.all_heads[cell] for cell in cells], receivers, at, edits)
 
     target = f"the {receivers}" if receivers else "the logits"
     quantity = f"loss by path patching one head at {at} to {target}{called}"

@@ -1,0 +1,125 @@
+"""Look at more and more prompts until a verdict is clear: of a sweep, at ever fewer cells."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from circuit_claims.measure.measurement import Measurement, Wanted
+from circuit_claims.measure.presuppositions import why_nothing
+from circuit_claims.measure.races import Expected, Race
+from circuit_claims.measure.races.looks import FIRST_LOOK, with_first_look
+from circuit_claims.measure.samples import Grid, GridStatistic, Samples
+from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED
+
+#: What is handed to `expect`: a measurement, which is asked for more prompts until the verdict is clear, or its numbers.
+Measured = Measurement[Samples] | Measurement[Grid] | Measurement[GridStatistic] | Samples | Grid | GridStatistic
+#: From samples and a confidence to what was observed and its interval.
+Interval = Callable[[Any, float], tuple[float, float, float]]
+#: From a grid's shape, a look's confidence and a seed to the race for what is read off it.
+MakeRace = Callable[[tuple[int, int], float, int], Race]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the last look showed.
+
+    samples: of that look; low, high: the range that is expected; nothing: why there is nothing that the claim could be about,
+    or empty; effects: of a sweep whose cells were raced, how many effects (one cell on one prompt) were measured, of how many
+    without a race; limit: how many prompts there are, where no more can be had.
+    """
+
+    samples: Samples | Grid | GridStatistic
+    observed: float
+    ci_low: float
+    ci_high: float
+    low: float
+    high: float
+    nothing: str
+    verdict: str
+    effects: dict[str, int]
+    limit: int | None
+
+
+def look_by_look(
+    measured: Measured,
+    budget: Budget,
+    seed: int,
+    *,
+    interval: Interval,
+    race: MakeRace | None,
+    ends: Callable[[Any], tuple[float, float]],
+) -> Seen:
+    """Take prompts until the interval lies on one side of the bound, or the budget is spent.
+
+    race: of what can be raced (see `circuit_claims.measure.races`), its race, which then gives the interval. ends: the range
+    that is expected of these samples. Since every look is another chance to be wrong, the error rate is divided by the number
+    of looks that the budget allows.
+    """
+    lazy = isinstance(measured, Measurement)
+    limit = measured.limit if lazy else measured.n
+    looks = budget.looks(limit) if lazy else [measured.n]
+    raced = race is not None and lazy and limit is None
+    looks = with_first_look(looks) if raced else looks
+    by_cell = measured.cells if raced else None
+    confidence = 1 - (1 - budget.confidence) / len(looks)
+    running, bearing, counts = None, None, None
+    nothing, verdict = "", INCONCLUSIVE
+    for n in looks:
+        samples = _taken(measured, n, None if bearing is None else np.where(bearing, n, counts))
+        low, high = ends(samples)
+        if race is None:
+            observed, ci_low, ci_high = interval(samples, confidence)
+        else:
+            running = running or race(_shape(samples), confidence, seed)
+            observed, ci_low, ci_high = running.look(samples, Expected(low, high))
+            if by_cell is not None:
+                bearing, counts = running.bearing(Expected(low, high)), counts_of(samples)
+        nothing = why_nothing(samples.presupposed, confidence, seed)
+        if nothing and raced and n == FIRST_LOOK:
+            continue  # so few prompts do not show what is presupposed as clearly as they show which cells are far off
+        if nothing and lazy and measured.whole is not None and n < looks[-1]:
+            # Whether all prompts together would show a whole costs little; a share of it on all of them may cost much.
+            whole = measured.whole.take(looks[-1])
+            nothing = why_nothing([*whole.presupposed, whole], confidence, seed)
+            if nothing:
+                break
+            continue
+        verdict = INCONCLUSIVE if nothing else verdict_of(ci_low, ci_high, low, high)
+        if verdict != INCONCLUSIVE:
+            break
+    effects = {}
+    if by_cell is not None:
+        grid = _grid(samples)
+        effects = {"measured": grid.effects, "of": int(np.prod(by_cell)) * max(samples.n, looks[1] if len(looks) > 1 else 0)}
+    fixed = samples.n if not lazy or samples.n < n or n == limit else limit
+    return Seen(samples, observed, ci_low, ci_high, low, high, nothing, verdict, effects, fixed)
+
+
+def _taken(measured: Measured, n: int, cells: Wanted | None) -> Any:
+    if not isinstance(measured, Measurement):
+        return measured
+    return measured.take(n) if cells is None else measured.take(n, cells)
+
+
+def verdict_of(ci_low: float, ci_high: float, low: float, high: float) -> str:
+    """Holds, refuted or inconclusive, by where the interval lies."""
+    if low <= ci_low and ci_high <= high:
+        return HOLDS
+    return REFUTED if ci_high < low or ci_low > high else INCONCLUSIVE
+
+
+def counts_of(taken: Grid | GridStatistic) -> np.ndarray:
+    """On how many prompts each cell of a sweep was measured."""
+    grid = _grid(taken)
+    return np.full(grid.values.shape[1:], grid.n) if grid.counts is None else grid.counts
+
+
+def _shape(taken: Any) -> tuple[int, int]:
+    return _grid(taken).values.shape[1:]
+
+
+def _grid(taken: Any) -> Grid:
+    return taken.grid if isinstance(taken, GridStatistic) else taken
