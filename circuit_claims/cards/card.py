@@ -9,11 +9,12 @@ The file itself is of the IOI circuit. What is said of other circuits stands in 
 """
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from circuit_claims.cards.bases import MEASURED_ELSEWHERE, PUBLISHED_ELSEWHERE, RE_MEASURED, with_bases
 from circuit_claims.cards.names import refuse_misspelt
 from circuit_claims.cards.schema import (
     CardError,
@@ -67,6 +68,7 @@ PUBLISHED, MEASURED = "published", "measured"
 class Card:
     """One model's circuits: as published, or (`basis` is "measured") as they were measured with this suite.
 
+    `of_another`: the model under test is not the one that it is of, so that nothing on it is what is expected of this one.
     `missing` is the sentence with which whatever is asked of it is untested, where it stands for no card at all: see `none`.
     """
 
@@ -84,6 +86,7 @@ class Card:
     companion_sets: CompanionSets = field(default_factory=CompanionSets)
     settings: CardSettings = field(default_factory=CardSettings)
     basis: str = PUBLISHED
+    of_another: bool = field(default=False, compare=False)
     missing: str = ""
 
     @classmethod
@@ -106,6 +109,15 @@ class Card:
     def measured(self) -> bool:
         """Whether its numbers were measured on that very model, and are no published ones."""
         return self.basis == MEASURED
+
+    @property
+    def basis_of_values(self) -> str:
+        """The basis of what is expected by it: one of `circuit_claims.cards.bases.BASES`; of no card at all, ""."""
+        if self.missing:
+            return ""
+        if self.of_another:
+            return MEASURED_ELSEWHERE if self.measured else PUBLISHED_ELSEWHERE
+        return RE_MEASURED if self.measured else PUBLISHED
 
     def family(self, name: str) -> Family:
         """The family of that name.
@@ -229,7 +241,14 @@ def _elsewhere(kind: str, key: str) -> str:
 @cache
 def _published(folder: Path) -> tuple[Card, ...]:
     """The cards with published numbers, read once: many claims miss a value on a small card."""
-    return tuple(card for card in map(read_card, sorted(folder.glob("*.toml"))) if card.basis == PUBLISHED)
+    cards = (card for card in map(read_card, sorted(folder.glob("*.toml"))) if not card.measured)
+    return tuple(with_bases(card, ()) for card in cards)
+
+
+def held_against(card: Card, *, of_another: bool = False) -> Card:
+    """The card with the basis of each number on it, for its own model or for another; see `circuit_claims.cards.bases`."""
+    card = replace(card, of_another=of_another)
+    return with_bases(card, _published(CARD_DIR) if card.measured else ())
 
 
 def read_card(path: Path) -> Card:
@@ -348,11 +367,11 @@ def find_card(name: str) -> Card:
             raise CardError(
                 f"there is {what} at {name!r}: give the path of a card's .toml file, or one of {there}, with --card"
             )
-        return read_card(path)
+        return held_against(read_card(path))
     path = CARD_DIR / f"{name}.toml"
     if not path.is_file():
         raise CardError(f"there is no card {name!r}: name one of {there}, or the path of your own .toml file, with --card")
-    return read_card(path)
+    return held_against(read_card(path))
 
 
 def card_for_model(model: str) -> Card | None:
@@ -360,5 +379,5 @@ def card_for_model(model: str) -> Card | None:
     for path in sorted(CARD_DIR.glob("*.toml")):
         card = read_card(path)
         if model in card.models or model == card.name:
-            return card
+            return held_against(card)
     return None

@@ -3,11 +3,13 @@
 A card's bound follows what was found: on a model that prefers IO on 7 % of prompts, its card would have "IO outranks S on
 nearly every prompt" mean 7 %, and it would hold. So a sentence with such a word takes its bound from both: the card's, and the
 word's. What discovery finds short of the word, it leaves out of the card, with the reason. Where there is no card at all, the
-word alone is the bound: `at_least(card.get("prefers_io"), NEARLY_EVERY, "nearly every prompt")`.
+word alone is the bound: `at_least(card.get("prefers_io"), NEARLY_EVERY, "nearly every prompt")`. A bound that is the word's is
+a definition, whatever card it took the place of.
 """
 
 import dataclasses
 
+from circuit_claims.cards.bases import DEFINITION
 from circuit_claims.cards.schema import Published
 
 #: Of prompts: nine in ten.
@@ -34,12 +36,14 @@ def at_least(bound: Published | None, floor: float, word: str) -> Published:
     word: how the report says it.
     """
     if bound is None:
-        return Published(word, float(floor), float(floor), None, "", f"no card; the bound: {word}, at least {floor:g}")
+        source = f"no card; the bound: {word}, at least {floor:g}"
+        return Published(word, float(floor), float(floor), None, "", source, basis=DEFINITION)
     low = bound.value if bound.low is None else bound.low
     if low >= floor:
         return bound
     high = None if bound.high is None else max(bound.high, floor)
-    return dataclasses.replace(bound, low=floor, high=high, source=_said(bound, word, f"at least {floor:g}"))
+    source = _said(bound, word, f"at least {floor:g}")
+    return dataclasses.replace(bound, low=floor, high=high, source=source, basis=DEFINITION, card="")
 
 
 def at_most(bound: Published | None, ceiling: float, word: str) -> Published:
@@ -48,12 +52,14 @@ def at_most(bound: Published | None, ceiling: float, word: str) -> Published:
     word: how the report says it.
     """
     if bound is None:
-        return Published(word, float(ceiling), None, float(ceiling), "", f"no card; the bound: {word}, at most {ceiling:g}")
+        source = f"no card; the bound: {word}, at most {ceiling:g}"
+        return Published(word, float(ceiling), None, float(ceiling), "", source, basis=DEFINITION)
     high = bound.value if bound.high is None else bound.high
     if high <= ceiling:
         return bound
     low = None if bound.low is None else min(bound.low, ceiling)
-    return dataclasses.replace(bound, low=low, high=ceiling, source=_said(bound, word, f"at most {ceiling:g}"))
+    source = _said(bound, word, f"at most {ceiling:g}")
+    return dataclasses.replace(bound, low=low, high=ceiling, source=source, basis=DEFINITION, card="")
 
 
 def few(count: float, of: int) -> int:

@@ -4,6 +4,7 @@ Every mistake is a CardError of one sentence: which card and which table, what i
 """
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ _FAMILY_KEYS = {"heads", "position", "source", "note", "role_only"}
 _CONTESTED_KEYS = {"unit", "readings", "note"}
 _READING_KEYS = {"value", "setup", "source", "note"}
 _CIRCUIT_KEYS = {"heads", "source", "note"}
+#: Tables whose rows are numbered templates, the same for every model; elsewhere a number names a layer.
+_BY_TEMPLATE = ("faithfulness_without_BOS", "faithfulness_with_BOS")
 
 
 class CardError(ValueError):
@@ -49,12 +52,25 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What is published for another model (`model`, the title of its card) under the same name."""
+
+    value: float
+    low: float | None
+    high: float | None
+    model: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Published:
     """A published number, with the tolerance it came with and its source.
 
     `value` is the number; `low` and `high` are bounds where the source states a range or where a tolerance was given.
     `readings` are what different sources say where they disagree about it.
     `among` is what such a number can be at all, where its unit says so.
+    `basis` is one of `circuit_claims.cards.bases.BASES`, for the model under test, and `card` the title of the card that it
+    stands on; both are empty where it stands on none. `beside` is what is published for other models.
     """
 
     key: str
@@ -65,9 +81,19 @@ class Published:
     source: str
     readings: tuple[Reading, ...] = ()
     among: tuple[float, float] | None = field(default=None, compare=False)
+    basis: str = field(default="", compare=False)
+    card: str = field(default="", compare=False)
+    beside: tuple[Beside, ...] = field(default=(), compare=False)
 
     def __float__(self) -> float:
         return self.value
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def bound(self, number: float) -> "Published":
+        """A number that follows from this one, such as a count of the heads up to it: of the same source and basis."""
+        return Published("", float(number), None, None, self.unit, self.source, basis=self.basis, card=self.card)
 
 
 @dataclass(frozen=True)
@@ -81,6 +107,23 @@ class PublishedTable:
     unit: str
     within: float | None
     source: str
+    basis: str = field(default="", compare=False)
+    card: str = field(default="", compare=False)
+    #: The tables of that key on the published cards of other models.
+    beside: "tuple[PublishedTable, ...]" = field(default=(), compare=False)
+
+    def bound(self, number: float) -> Published:
+        """A number that follows from the table, such as its tolerance: of the same source and basis."""
+        return Published("", float(number), None, None, self.unit, self.source, basis=self.basis, card=self.card)
+
+    def tolerance(self) -> Published:
+        """How far a cell may be off.
+
+        Raises Untested where the card does not say.
+        """
+        if self.within is None:
+            raise Untested(f"the card's table {self.key!r} has no tolerance: add within to [tables.{self.key}] to test this")
+        return self.bound(self.within)
 
     def __getitem__(self, place: tuple[str, str]) -> Published:
         """The number at (row, column), both named as the card writes them.
@@ -97,7 +140,19 @@ class PublishedTable:
         value = self.values[self.rows.index(row)][self.columns.index(column)]
         low, high = (None, None) if self.within is None else (value - self.within, value + self.within)
         source = f"{self.source}: row {row}, column {column}"
-        return Published(f"{self.key}[{row}, {column}]", value, low, high, self.unit, source)
+        beside = tuple(
+            Beside(cell.value, cell.low, cell.high, table.card, cell.source)
+            for table in self.beside
+            if row in table.rows and column in table.columns and not self._is_coordinate(row, column)
+            for cell in [table[row, column]]
+        )
+        key = f"{self.key}[{row}, {column}]"
+        return Published(key, value, low, high, self.unit, source, basis=self.basis, card=self.card, beside=beside)
+
+    def _is_coordinate(self, *names: str) -> bool:
+        """Whether a row or column is a place in one model: its L9H6 is no other model's, nor its layer 9."""
+        numbered = self.key not in _BY_TEMPLATE
+        return any(re.match(r"L\d|H\d|\d+_", name) or (numbered and name.isdecimal()) for name in names)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from circuit_claims.cards.card import NONE, Card, card_for_model, find_card
+from circuit_claims.cards.card import NONE, Card, card_for_model, find_card, held_against
 from circuit_claims.controls.names import modelled_on
 from circuit_claims.models.hub_name import ALIASES, without_revision
 
@@ -25,7 +25,7 @@ def no_card(subject: str, given: str | None = None) -> str:
 
 
 def card_for(subject: str, card: str | None) -> Card | None:
-    """The card that was named, or the one of that model.
+    """The card that was named, or the one of that model, with the basis of each number on it for this subject.
 
     A folder need not be called exactly like a model: `my-gpt2-small-8bit` takes the card of gpt2-small, unless its config.json
     has another number of layers or heads. A model that is written by code takes the card of the one it is modelled on. None
@@ -33,6 +33,34 @@ def card_for(subject: str, card: str | None) -> Card | None:
 
     Raises CardError where the named card cannot be read.
     """
+    found = _card_for(subject, card)
+    return found and held_against(found, of_another=not is_of(found, subject))
+
+
+def is_of(card: Card, subject: str) -> bool:
+    """Whether a card is of this very model: it lists the subject among its models.
+
+    Published numbers are of a hub model in any revision, not of a copy in a folder, a quantised file or a control, which can be
+    anything. A measured card lists a folder or a file by its name without the path.
+    """
+    names = {subject, ALIASES.get(subject, subject)}
+    path = Path(os.path.expanduser(subject))
+    if _is_there(path):
+        names = {path.resolve().name, path.stem} if card.measured else set()
+    elif ":" not in subject:
+        alone = without_revision(subject)
+        names |= {alone, ALIASES.get(alone, alone)}
+    return not names.isdisjoint(card.models)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a path
+        return False
+
+
+def _card_for(subject: str, card: str | None) -> Card | None:
     if card == NONE:
         return None
     if card:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from circuit_claims.cards.card import Published
+from circuit_claims.cards.card import Card, Published
 from circuit_claims.cards.ranges import MEASURED, RANGES, proper_ends
 from circuit_claims.heads import Head
 from circuit_claims.measure.intervals import grid_interval, mean_interval, rate_interval
@@ -28,6 +28,7 @@ from circuit_claims.measure.presuppositions import ROUNDING
 from circuit_claims.measure.races import Race, Raced
 from circuit_claims.measure.races.ranks import RankRace
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
+from circuit_claims.verdicts import expected_from
 from circuit_claims.verdicts.budget import Budget
 from circuit_claims.verdicts.look_by_look import Interval, MakeRace, Measured, look_by_look
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED, Row
@@ -51,6 +52,10 @@ class Ledger(Protocol):
 
     def counterexample(self, samples: Samples, index: int, prepend_bos: bool | None) -> dict[str, Any]:
         """The prompt at `index` with what the model says to it."""
+        ...
+
+    def card(self) -> Card | None:
+        """The card that the running claim goes by; None where it goes by none."""
         ...
 
 
@@ -121,7 +126,7 @@ class Expectation:
 
     def between(self, low: float | Published, high: float | Published) -> None:
         """The mean lies between `low` and `high`."""
-        self._judge("within", float(low), float(high), low, "magnitude")
+        self._judge("within", float(low), float(high), expected_from.ends(low, high), "magnitude")
 
     def rate_at_least(self, rate: float | Published) -> None:
         """The share of prompts on which it is so is at least `rate` (a fraction), or a card's value less its tolerance.
@@ -137,15 +142,15 @@ class Expectation:
         """
         self._judge("rate <=", -math.inf, _upper(rate), rate, "behaviour", self._rate)
 
-    def top(self, k: int) -> "TopExpectation":
-        """Speak of the k highest cells of a sweep: `expect(sweep).top(3).contains(heads)`."""
-        self.said(f"top({k}) lacks what it should contain: end it with .contains(heads)")
-        return TopExpectation(self, k)
+    def top(self, k: int | Published) -> "TopExpectation":
+        """Speak of the k highest cells of a sweep: `expect(sweep).top(3).contains(heads)`; k may be a card's number."""
+        self.said(f"top({int(k)}) lacks what it should contain: end it with .contains(heads)")
+        return TopExpectation(self, int(k), k)
 
-    def bottom(self, k: int) -> "TopExpectation":
+    def bottom(self, k: int | Published) -> "TopExpectation":
         """Speak of the k lowest cells of a sweep: `expect(sweep).bottom(2).contains(heads)`."""
-        self.said(f"bottom({k}) lacks what it should contain: end it with .contains(heads)")
-        return TopExpectation(self, k, lowest=True)
+        self.said(f"bottom({int(k)}) lacks what it should contain: end it with .contains(heads)")
+        return TopExpectation(self, int(k), k, lowest=True)
 
     def always_above(self, bound: float | Published) -> None:
         """The mean of this population lies above `bound`, and of every other that hypothesis draws."""
@@ -157,7 +162,7 @@ class Expectation:
 
     def always_within(self, low: float | Published, high: float | Published) -> None:
         """The mean of this population lies between `low` and `high`, and of every other that hypothesis draws."""
-        self._always("always within", float(low), float(high), low)
+        self._always("always within", float(low), float(high), expected_from.ends(low, high))
 
     def _rate(self, samples: Samples, confidence: float) -> tuple[float, float, float]:
         if not ((samples.values == 0) | (samples.values == 1)).all():
@@ -270,6 +275,7 @@ class Expectation:
         fields |= samples.facts
         if isinstance(bound, Published) and bound.readings:
             fields["readings"] = [dataclasses.asdict(reading) for reading in bound.readings]
+        fields |= expected_from.row_fields(bound)
         return self.ledger.row(
             kind=self.kind or kind,
             quantity=samples.quantity,
@@ -288,6 +294,8 @@ class TopExpectation:
 
     expectation: Expectation
     k: int
+    #: k as it was given, which may say where it comes from.
+    given: int | Published
     lowest: bool = False
 
     def contains(self, heads: Sequence[Head]) -> None:
@@ -305,7 +313,8 @@ class TopExpectation:
             return RankRace(shape, heads, confidence, lowest=self.lowest)
 
         op, k = "bottom k" if self.lowest else "top k", float(self.k)
-        self.expectation._judge(op, 1.0, k, k, "magnitude", race=worst_rank)
+        bound = expected_from.place(self.given, heads, self.expectation.ledger.card())
+        self.expectation._judge(op, 1.0, k, bound, "magnitude", race=worst_rank)
 
 
 def bound_is_zero(low: float, high: float) -> bool:

@@ -30,6 +30,9 @@ class Row:
     `op` is how the observation is held against the bound: ">", "<", "within", "rate >=", "top k" or "always >" and so on;
     the bounds that do not apply are None. `margin` is the signed distance from the interval to the nearest bound, in units of
     the expected value's size (of 1 where the expected value is 0): positive means that the claim holds with that much room.
+    `basis` is where the expected value comes from: one of `circuit_claims.cards.bases.BASES`, "" where nothing was expected.
+    `card` is the title of the card that it stands on, "" of a definition. `beside` is what is published for other models under
+    the same name, and is no expectation of this one: {"value", "low", "high", "model", "source"} each.
     `exact`: the prompts (or weights) are all that the claim speaks of, so the interval has no width and no chance of missing.
     `readings` are the numbers of sources that contradict each other on the expected one: {"value", "setup", "source"} each.
     `figure` is what the report draws with the claim: {"kind": "heatmap", "title", "rows", "columns", "values", ...}, with
@@ -57,6 +60,8 @@ class Row:
     quantity: str = ""
     unit: str = ""
     op: str = ""
+    basis: str = ""
+    card: str = ""
     expected_low: float | None = None
     expected_high: float | None = None
     observed: float | None = None
@@ -74,6 +79,7 @@ class Row:
     counterexample: dict[str, Any] | None = None
     controls: list[str] = field(default_factory=list)
     readings: list[dict[str, Any]] = field(default_factory=list)
+    beside: list[dict[str, Any]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     figure: dict[str, Any] | None = None
     sae: dict[str, Any] = field(default_factory=dict)

@@ -26,7 +26,7 @@ def test_patching_a_part_of_each_head_restores_what_was_published(ioi, card, exp
     """Patching one head's {part} at all positions of the eight demo prompts restores what was published, head by head."""
     published = card.table(f"patched {part}")
     sweep = demo(ioi).head_sweep(part=part, at=None, corruption=CORRUPTION)
-    expect(published_difference(sweep, published), published.source).below(published.within)
+    expect(published_difference(sweep, published), published.source).below(published.tolerance())
 
 
 def test_patching_heads_draws_the_published_picture(ioi, card, expect):
@@ -34,7 +34,7 @@ def test_patching_heads_draws_the_published_picture(ioi, card, expect):
     published = card.table("patched output")
     sweep = demo(ioi).head_sweep(at=None, corruption=CORRUPTION)
     because = "the same picture: room for another copy of the model, or one in lower precision, and for no other model"
-    expect(published_correlation(sweep, published), published.source, because=because).above(0.99)
+    expect(published_correlation(sweep, published), published.source, because=because).above(published.bound(0.99))
 
 
 @pytest.mark.parametrize("site", ["resid_pre", "attn_out", "mlp_out"])
@@ -42,7 +42,7 @@ def test_patching_a_layer_at_a_position_restores_what_was_published(ioi, card, e
     """Patching {site} of one layer at one position of the eight demo prompts restores what was published, cell by cell."""
     published = card.table(f"patched {site}")
     sweep = demo(ioi).residual_sweep(site=site, corruption=CORRUPTION)
-    expect(published_difference(sweep, published), published.source).below(published.within)
+    expect(published_difference(sweep, published), published.source).below(published.tolerance())
 
 
 def test_logit_difference_of_the_main_demos_prompt(ioi, card, expect):
@@ -61,4 +61,4 @@ def test_patching_the_main_demos_residual_stream_restores_what_was_published(ioi
     """Patching the main demo's residual stream before one layer, at S2 or END, restores what was published."""
     published = card.table("main demo resid_pre")
     sweep = main_demo(ioi).residual_sweep(corruption=CORRUPTION)
-    expect(published_difference(sweep, published), published.source).below(published.within)
+    expect(published_difference(sweep, published), published.source).below(published.tolerance())

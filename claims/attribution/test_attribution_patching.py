@@ -22,7 +22,7 @@ def test_the_attribution_to_a_part_of_each_head_is_as_published(ioi, card, expec
     """The attribution to one head's {part}, added up over positions of the eight demo prompts, is as published."""
     published = card.table(f"attributed {part}")
     sweep = demo(ioi).attribution_sweep(part=part)
-    expect(published_difference(sweep, published), published.source).below(published.within)
+    expect(published_difference(sweep, published), published.source).below(published.tolerance())
 
 
 def test_attribution_to_heads_draws_the_published_picture(ioi, card, expect):
@@ -30,7 +30,7 @@ def test_attribution_to_heads_draws_the_published_picture(ioi, card, expect):
     published = card.table("attributed output")
     because = "the same picture: room for another copy of the model, or one in lower precision, and for no other model"
     correlation = published_correlation(demo(ioi).attribution_sweep(), published)
-    expect(correlation, published.source, because=because).above(0.99)
+    expect(correlation, published.source, because=because).above(published.bound(0.99))
 
 
 @pytest.mark.parametrize("of", EVERYTHING)

@@ -58,7 +58,7 @@ def test_the_heads_that_write_against_the_answer_most_are_the_negative_name_move
 def test_attribution_of_a_head_to_IO_is_as_found(ioi, card, expect, row):
     """Without the final layer norm's scale, {row} writes to the logit of IO what was found on prompts of the kind."""
     published = card.table("head attribution to IO")
-    low, high = (published[row, end].value for end in ("low", "high"))
+    low, high = (published[row, end] for end in ("low", "high"))
     expect(ioi.direct_attribution(to="IO", scaled=False).of_heads([Head.parse(row)]), published.source).between(low, high)
 
 

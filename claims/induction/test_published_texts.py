@@ -30,7 +30,7 @@ def test_the_head_detector_gives_every_head_its_published_score(published_text, 
     table = card.table("detected previous token")
     detected = published_text(DETECTOR).detected("previous token", published=table)
     furthest = detected.of(largest_difference(np.array(table.values)), "largest difference from the published", table.unit)
-    expect(furthest, table.source).below(table.within)
+    expect(furthest, table.source).below(table.tolerance())
 
 
 @pytest.mark.each_row("detected previous token without BOS")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.section("2")
 def test_the_strongest_sender_is_the_one_that_was_found(weights, expect, row):
     """From weights alone, no head of an earlier layer is read more: {row}."""
     edge, found = Edge.parse(row), weights.table("strongest sender")[row, "rank"]
-    expect(weights.composition(edge.into, edge.by), found.source).top(int(found.value)).contains([edge.sender])
+    expect(weights.composition(edge.into, edge.by), found.source).top(found).contains([edge.sender])
     chance = weights.chance_composition([edge.sender], edge.into, edge.by)
     expect(chance, found.source, because="one rotation of all earlier heads in a hundred").rate_at_most(0.01)
 
@@ -31,6 +31,6 @@ def test_the_strongest_receivers_are_a_family(weights, expect, row):
     edge, found = FamilyEdge.parse(row), weights.table("strongest receivers")[row, "rank"]
     receivers = weights.card.heads(edge.family)
     rank = weights.worst_receiver_rank(edge.sender, receivers, edge.by, f"the {edge.family} heads")
-    expect(rank, found.source).between(1, found.value)
+    expect(rank, found.source).between(1, found)
     chance = weights.chance_receivers(edge.sender, receivers, edge.by)
     expect(chance, found.source, because="one rotation of the sender in twenty").rate_at_most(0.05)

@@ -1,0 +1,35 @@
+"""What an expectation rests on: the basis of its bound, and what is published of other models beside it.
+
+Of a number, its own basis says (`circuit_claims.cards.bases`); a bound that a claim spells out is a threshold stated in the
+claim. Of the heads that are expected on top of a sweep, the card does that names them.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from circuit_claims.cards.bases import DEFINITION
+from circuit_claims.cards.card import Card, Published
+
+
+def row_fields(bound: float | Published) -> dict[str, Any]:
+    """What a row says of where its bound comes from."""
+    if not isinstance(bound, Published):
+        return {"basis": DEFINITION}
+    beside = [dataclasses.asdict(other) for other in bound.beside]
+    return {"basis": bound.basis or DEFINITION, "card": bound.card, "beside": beside}
+
+
+def ends(low: float | Published, high: float | Published) -> float | Published:
+    """The lower end of a range as its bound, with the basis of the upper one where it is a mere number itself."""
+    return high.bound(float(low)) if isinstance(high, Published) and not isinstance(low, Published) else low
+
+
+def place(k: float | Published, cells: Sequence[tuple[int, int]], card: Card | None) -> float | Published:
+    """k, the worst rank that `cells` may have, as a bound: with its own basis, or that of the card that names all of them."""
+    if isinstance(k, Published):
+        return k.bound(int(k))
+    named = {head for family in card.families.values() for head in family.heads} if card is not None else set()
+    if card is None or not set(cells) <= named:
+        return float(k)
+    return Published("", float(k), None, None, "rank", "", basis=card.basis_of_values, card=card.title)
