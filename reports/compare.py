@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from circuit_claims.renamed_claims import current_id
-from circuit_claims.reports import journal, wording
+from circuit_claims.reports import bases, journal, wording
 from circuit_claims.reports.journal import ReportError
 from circuit_claims.verdicts.rows import (
     HOLDS,
@@ -78,6 +78,7 @@ RULE = (
 
 OTHER_BOUND = "other bound"
 OTHER_QUANTITY = "other quantity"
+OTHER_BASIS = "other basis"
 
 #: The engine's own exactness: a smaller difference, of values of size 1 or less, is no doing of the model.
 ROUNDING = 1e-4
@@ -87,7 +88,7 @@ _STEPS = {-2: FELL, -1: WEAKENED, 0: STAYED, 1: STRENGTHENED, 2: ROSE}
 _NUMBERS = ("expected_low", "expected_high", "observed", "ci_low", "ci_high", "margin", "n")
 #: Facts of a run that are no part of its set-up, or are said in their own place.
 _NO_SET_UP = {"subject", "weights sha256", "versions", "started", "duration", "pytest arguments"}
-_NO_SET_UP |= {"subject source", "card title"}
+_NO_SET_UP |= {"subject source", "card title", "card basis", "why no card"}
 _BAD = "run the claims again to get a whole report"
 
 
@@ -274,6 +275,8 @@ def _compared(claim_id: str, base: dict[str, Any], other: dict[str, Any], same_b
     other_bound = measured and any(base.get(key) != other.get(key) for key in ("op", "expected_low", "expected_high"))
     if other_bound:
         notes.append(OTHER_BOUND)
+    if measured and len({bases.label(row) for row in (base, other)} - {""}) > 1:
+        notes.append(f"{OTHER_BASIS}: {bases.label(base)} in base, {bases.label(other)} in other")
     if measured and not _same_quantity(base, other):
         notes.append(OTHER_QUANTITY)
     if measured and same_bos and base.get("prepend_bos") != other.get("prepend_bos"):

@@ -12,11 +12,11 @@ from typing import Any
 from markupsafe import Markup
 from rich.cells import cell_len
 
-from circuit_claims.reports import compare, wording
+from circuit_claims.reports import bases, compare, wording
 from circuit_claims.reports.compare import Change, Comparison
 from circuit_claims.reports.document import css_class, document
 from circuit_claims.reports.render import markdown_text
-from circuit_claims.reports.terminal import shorten
+from circuit_claims.reports.terminal import shorten, wrapped
 from circuit_claims.verdicts.rows import UNTESTED
 
 #: What a comparison is written as.
@@ -50,10 +50,10 @@ class Line:
 
 def lines(found: Comparison, width: int) -> list[Line]:
     """The comparison in short: set-ups, counts, and every claim that changed."""
-    said = [
-        Line(shorten(f"base   {_named(found.base)}", width)),
-        Line(shorten(f"other  {_named(found.other)}", width)),
-    ]
+    said = []
+    for name, run in _runs(found):
+        said.append(Line(shorten(f"{name:<5}  {_named(run)}", width)))
+        said += [Line(f"{_GAP * 3} {text}") for it in bases.sentences(run.rows) for text in wrapped(it, max(width - 7, 40))]
     if found.set_up:
         said.append(Line("the set-ups differ:"))
         said += [
@@ -64,7 +64,7 @@ def lines(found: Comparison, width: int) -> list[Line]:
         changes = found.of(change)
         shown = changes if change in compare.LOST else changes[:_MOST_LISTED]
         if changes:
-            said += [Line(""), Line(f"{change}: {len(changes)}", change)]
+            said += [Line(""), Line(f"{change}: {_number_of(changes)}", change)]
         for one in shown:
             said += [Line(text) for text in _terminal_claim(one, width)]
         if len(shown) < len(changes):
@@ -88,7 +88,11 @@ def markdown(found: Comparison) -> str:
         return DataFrame(list(records), dtype=object).to_markdown(index=False, disable_numparse=True)
 
     parts = ["# Two runs of the claims, compared", counts_line(found)]
-    parts.append("\n".join(f"- {name}: {markdown_text(_named(run))}" for name, run in _runs(found)))
+    held = {name: bases.line(run.rows) for name, run in _runs(found)}
+    of_run = [
+        f"- {name}: {markdown_text(_named(run))}{held[name] and markdown_text(f'; {held[name]}')}" for name, run in _runs(found)
+    ]
+    parts.append("\n".join(of_run))
     parts += [f"**Note:** {markdown_text(remark)}" for remark in found.remarks]
     if found.set_up:
         given = [{"": one.label, "base": one.base, "other": one.other} for one in found.set_up]
@@ -97,7 +101,11 @@ def markdown(found: Comparison) -> str:
         changes = found.of(change)
         if changes and change != compare.NOT_RUN_NOW:
             row = _markdown_brief if change in _BRIEF else _markdown_row
-            parts += [f"## {change}: {len(changes)}", compare.MEANINGS[change], table([row(one) for one in changes])]
+            parts += [
+                f"## {change}: {markdown_text(_number_of(changes))}",
+                compare.MEANINGS[change],
+                table([row(one) for one in changes]),
+            ]
     return "\n\n".join([*parts, f"{compare.RULE}"]) + "\n"
 
 
@@ -110,6 +118,7 @@ def page(found: Comparison) -> str:
             "class": _CLASSES.get(change, "v-untested"),
             "meaning": compare.MEANINGS[change],
             "brief": change in _BRIEF,
+            "number": _number_of(found.of(change)),
             "claims": [_claim(one) for one in found.of(change)],
         }
         for change in found.counts()
@@ -135,7 +144,8 @@ def record(found: Comparison) -> dict[str, Any]:
 
     def run(one: compare.Run) -> dict[str, Any]:
         keys = ("subject", "weights_sha256", "card", "started")
-        return {"path": str(one.path)} | {key: one.meta.get(key) for key in keys} | {"rows": len(one.rows)}
+        facts = {key: one.meta.get(key) for key in keys}
+        return {"path": str(one.path)} | facts | {"rows": len(one.rows), "bases": bases.record(one.rows)}
 
     def side(row: dict[str, Any] | None) -> dict[str, Any] | None:
         keys = (
@@ -151,6 +161,8 @@ def record(found: Comparison) -> dict[str, Any]:
             "quantity",
             "unit",
             "reason",
+            "basis",
+            "card",
         )
         return row and {key: row.get(key) for key in keys}
 
@@ -241,7 +253,7 @@ def _terminal_claim(one: Change, width: int) -> list[str]:
     told = [_verdicts(one)]
     if one.base is not None and one.other is not None:
         told.append(f"{wording.observed_with_interval(one.base)} → {wording.observed_with_interval(one.other)}")
-    told.append(f"expected {_expected(one)}")
+    told.append(_expected(one) if bases.is_foreign(one.row) else f"expected {_expected(one)}")
     room = max(width - len(_GAP) * 2, 40)
     texts = [_GAP + wording.one_line(one.claim_id), _GAP * 2 + shorten(_words(one.row.get("statement")), room)]
     texts += [_GAP * 2 + text for text in _wrapped([*told, *one.notes], room)]
@@ -309,9 +321,9 @@ def _reasons(one: Change) -> list[str]:
 
 
 def _expected(one: Change) -> str:
-    said = wording.expected(one.row)
+    said = bases.expected(one.row)
     if compare.OTHER_BOUND in one.notes and one.base is not None:
-        return f"{said}, in base {wording.expected(one.base)}"
+        return f"{said}, in base {bases.expected(one.base)}"
     return said
 
 
@@ -348,6 +360,12 @@ def _untested_where(found: Comparison) -> str:
     return f" ({', '.join(f'{n} {where}' for where, n in counted.items() if n)})" if sides else ""
 
 
+def _number_of(changes: Sequence[Change]) -> str:
+    """`3 (2 published, 1 own value)`: how many, and what they rest on."""
+    kinds = bases.kinds(one.row for one in changes)
+    return f"{len(changes)} ({kinds})" if kinds else f"{len(changes)}"
+
+
 def _runs(found: Comparison) -> list[tuple[str, compare.Run]]:
     return [("base", found.base), ("other", found.other)]
 
@@ -361,7 +379,8 @@ def _facts(run: compare.Run) -> list[tuple[str, str]]:
     wanted = ("subject", "weights sha256", "started")
     listed = [(label, value) for label, value in wording.facts(run.meta, run.rows) if label in wanted]
     listed = [(label, f"{value[:16]}…" if label == "weights sha256" else value) for label, value in listed]
-    return [*listed, ("report", str(run.path)), ("rows", f"{len(run.rows):,}")]
+    held = bases.line(run.rows)
+    return [*listed, ("report", str(run.path)), ("rows", f"{len(run.rows):,}"), *([("of these", held)] if held else [])]
 
 
 def _expected_range(row: dict[str, Any]) -> tuple[float | None, float | None]:

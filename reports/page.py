@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from circuit_claims.reports import chapters, figures, multiplicity, wording
+from circuit_claims.reports import bases, chapters, figures, multiplicity, wording
 from circuit_claims.reports.contested import Dispute, disputes, set_up_of, value_of
 from circuit_claims.reports.document import css_class, document
 from circuit_claims.reports.features import FILE, is_dashboard, with_dashboard
@@ -28,7 +28,7 @@ def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
                 # No claim's anchor has an underscore; the number tells folders apart whose names differ in signs alone.
                 "anchor": f"chapter_{number}_{slug}",
                 "title": chapters.title_of(folder, chapter, meta),
-                "line": wording.counts_line(chapter),
+                "line": bases.heading_line(chapter),
                 "counts": wording.counts(chapter),
                 "claims": claims,
                 "figures": figures_of(chapter, claims),
@@ -42,6 +42,8 @@ def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         subject=dict(wording.facts(meta, rows)).get("subject", "no subject named"),
         facts=wording.facts(meta, rows),
         errors=multiplicity.note(rows),
+        bases=bases.sentences(rows),
+        bases_legend=[(basis, bases.MEANINGS[basis]) for basis in bases.MEANINGS if basis in map(bases.basis_of, rows)],
         warnings=[str(warning) for warning in meta.get("warnings") or []],
         total=len(rows),
         feature_page=FILE,
@@ -70,6 +72,10 @@ def claim_of(row: dict[str, Any], anchor: str, holm: str) -> dict[str, Any]:
         "name": wording.name_of(row),
         "statement": row.get("statement"),
         "expected": wording.expected(row),
+        "basis": bases.basis_of(row),
+        "basis_label": bases.label(row),
+        "foreign": bases.is_foreign(row),
+        "beside": bases.beside(row),
         "observed": wording.observed(row),
         "interval": wording.interval(row),
         "measure": _measure(row),
@@ -194,6 +200,8 @@ def _details(row: dict[str, Any]) -> list[tuple[str, str]]:
     listed = [
         ("claim", row.get("claim_id")),
         ("kind", row.get("kind")),
+        ("basis", bases.label(row)),
+        ("card", row.get("card")),
         ("subject", row.get("subject")),
         ("weight mode", row.get("mode")),
         ("BOS prepended", yes_no.get(row.get("prepend_bos"))),

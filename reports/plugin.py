@@ -18,7 +18,7 @@ import pytest
 
 from circuit_claims.embedded import suite_folder
 from circuit_claims.fixtures.session import session_of
-from circuit_claims.reports import journal, terminal, wording
+from circuit_claims.reports import bases, journal, terminal, wording
 from circuit_claims.reports.folder_lock import FolderInUse, FolderLock
 from circuit_claims.verdicts.claim_ids import claim_id_of
 from circuit_claims.verdicts.rows import HOLDS, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, rows_of
@@ -130,7 +130,8 @@ class Collector:
             return
         terminalreporter.section("claims")
         if self.config.get_verbosity() < -1:
-            terminalreporter.write_line(wording.counts_line(rows))
+            for said in (*bases.sentences(rows), bases.verdicts_line(rows)):
+                terminalreporter.write_line(said)
         else:
             for line in terminal.table(rows, self.config.get_terminal_writer().fullwidth):
                 terminalreporter.write(line.text)
@@ -216,6 +217,7 @@ class Collector:
             "finished": finished.isoformat(timespec="seconds"),
             "duration_s": round((finished - self._started).total_seconds(), 3) if self._started else None,
             "counts": wording.counts(self.sorted_rows()),
+            "bases": bases.record(self.sorted_rows()),
             "warnings": said,
         }
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from circuit_claims.reports import chapters, multiplicity, wording
+from circuit_claims.reports import bases, chapters, multiplicity, wording
 from circuit_claims.reports.contested import Dispute, disputes, set_up_of
 from circuit_claims.reports.feature_page import feature_page
 from circuit_claims.reports.features import FILE
@@ -53,7 +53,8 @@ def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     # Pandas costs half a second to import; only a report needs it.
     from pandas import DataFrame
 
-    parts = ["# Claims: expected against observed", wording.counts_line(rows), multiplicity.note(rows)]
+    parts = ["# Claims: expected against observed", "\n".join(f"- {markdown_text(said)}" for said in bases.sentences(rows))]
+    parts += [markdown_text(bases.verdicts_line(rows)), multiplicity.note(rows)]
     holm = multiplicity.holm_marks(rows)
     parts += [f"**Warning:** {markdown_text(warning)}" for warning in meta.get("warnings") or []]
     parts.append("\n".join(f"- {label}: {markdown_text(value)}" for label, value in wording.facts(meta, rows)))
@@ -70,10 +71,19 @@ def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         about = "Numbers of sources that contradict each other, beside what this run found; inside or outside its interval."
         parts += ["## Contested numbers", about, table(contested)]
     for folder, chapter in in_chapters.items():
-        parts += [f"## {titles[folder]}", table([_markdown_row(row, holm[id(row)]) for row in chapter])]
+        parts += [
+            f"## {titles[folder]}",
+            table([_markdown_row(row, holm[id(row)], any(map(bases.beside, chapter))) for row in chapter]),
+        ]
     examples = [line for row in rows if (line := _counterexample_line(row))]
     if examples:
         parts += ["## Counterexamples", "\n".join(examples)]
+    meanings = [
+        f"- **{basis}**: {bases.MEANINGS[basis]}"
+        for basis in dict.fromkeys(map(bases.basis_of, rows))
+        if basis in bases.MEANINGS
+    ]
+    parts += ["## What the verdicts rest on", "\n".join(meanings)] if meanings else []
     parts += ["## How to read the verdicts", "\n".join(f"- **{word}**: {text}" for word, text in wording.MEANINGS.items())]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -93,11 +103,12 @@ def csv(rows: Sequence[dict[str, Any]]) -> str:
     return DataFrame(flat, columns=columns, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def _markdown_row(row: dict[str, Any], holm: str) -> dict[str, str]:
+def _markdown_row(row: dict[str, Any], holm: str, with_beside: bool) -> dict[str, str]:
     return {
         "claim": markdown_text(wording.name_of(row)),
         "statement": markdown_text(row["statement"] or ""),
-        "expected": markdown_text(wording.expected(row) + (" (contested)" if wording.readings(row) else "")),
+        "expected": markdown_text(bases.expected(row) + (" (contested)" if wording.readings(row) else "")),
+        "basis": markdown_text(bases.label(row)),
         "observed": wording.observed_with_interval(row),
         "n": wording.sample_size(row),
         "margin": wording.margin(row),
@@ -105,7 +116,7 @@ def _markdown_row(row: dict[str, Any], holm: str) -> dict[str, str]:
         "holm": holm,
         "reason": markdown_text(wording.reason(row)),
         "source": markdown_text(row["source"] or ""),
-    }
+    } | ({"beside": markdown_text(bases.beside_line(row))} if with_beside else {})
 
 
 def _contents_line(title: str, rows: Sequence[dict[str, Any]], chapter: Sequence[dict[str, Any]]) -> dict[str, str]:

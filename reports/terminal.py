@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from circuit_claims.reports import chapters, multiplicity, wording
+from circuit_claims.reports import bases, chapters, multiplicity, wording
 from circuit_claims.verdicts.rows import HOLDS, KNOWN_FALSE, UNTESTED
 
 _HEADINGS = ("claim", "expected", "observed", "n")
@@ -35,7 +35,7 @@ class Line:
 
 
 def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
-    """The rows, by chapter in the order they come, then the counts of the verdicts and how many may be wrong."""
+    """The rows, by chapter in the order they come, then what holds by its basis, the verdicts, and how many may be wrong."""
     if not rows:
         return []
     cells = {id(row): _cells(row) for row in rows}
@@ -49,7 +49,7 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
     for folder, chapter in in_chapters.items():
         heading = chapters.title(folder)
         # One chapter's counts are those of the run, which come last.
-        heading += f": {wording.counts_line(chapter)}" if len(in_chapters) > 1 else ""
+        heading += f": {bases.heading_line(chapter)}" if len(in_chapters) > 1 else ""
         lines.append(Line(shorten(heading, max(width, _LEAST_NAME))))
         alike = _untested_alike(chapter)
         for row in chapter:
@@ -73,8 +73,14 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
                     UNTESTED,
                 )
             )
+    lines.append(Line(""))
+    lines += [
+        Line(shorten(f"in brackets: {whose}, and not expected of this model", max(width, _LEAST_NAME)))
+        for whose in dict.fromkeys(bases.label(row) for row in rows if bases.is_foreign(row) and row.get("op"))
+    ]
     errors = multiplicity.line(rows)
-    lines += [Line(""), Line(wording.counts_line(rows))]
+    lines += [Line(text) for said in bases.sentences(rows) for text in wrapped(said, max(width, _LEAST_NAME))]
+    lines.append(Line(bases.verdicts_line(rows)))
     return [*lines, Line(shorten(errors, max(width, _LEAST_NAME)))] if errors else lines
 
 
@@ -89,6 +95,15 @@ def shorten(text: str, width: int) -> str:
     return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
 
 
+def wrapped(text: str, width: int) -> list[str]:
+    """`text` on as few lines of `width` cells as its words fit on."""
+    found = [""]
+    for word in text.split(" "):
+        joined = f"{found[-1]} {word}" if found[-1] else word
+        found[-1:] = [joined] if cell_len(joined) <= width or not found[-1] else [found[-1], word]
+    return found
+
+
 def shorten_name(name: str, width: int) -> str:
     """Like `shorten`, but keeps what tells a claim's variants apart: the head after the dot."""
     stem, dot, variant = name.rpartition(" · ")
@@ -100,7 +115,8 @@ def shorten_name(name: str, width: int) -> str:
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
     name = wording.name_of(row)
-    return name, wording.expected(row), wording.observed_with_interval(row), wording.sample_size(row)
+    held_against = f"({wording.expected(row)})" if bases.is_foreign(row) else wording.expected(row)
+    return name, held_against, wording.observed_with_interval(row), wording.sample_size(row)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], verdict: str) -> Line:

@@ -254,7 +254,7 @@ def facts(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[tuple[st
         ("pytest arguments", shlex.join(str(argument) for argument in meta.get("pytest_args") or [])),
     ]
     told = {"subject", "weights_sha256", "device", "dtype", "mode", "prepend_bos", "seed", "profile", "versions", "started"}
-    told |= {"finished", "duration_s", "pytest_args", "counts", "warnings"}
+    told |= {"finished", "duration_s", "pytest_args", "counts", "bases", "warnings"}
     listed += [(str(key).replace("_", " "), fact(key)) for key in meta if key not in told]
     return [(label, value) for label, value in listed if value]
 
