@@ -380,7 +380,7 @@ def _facts(run: compare.Run) -> list[tuple[str, str]]:
     listed = [(label, value) for label, value in wording.facts(run.meta, run.rows) if label in wanted]
     listed = [(label, f"{value[:16]}…" if label == "weights sha256" else value) for label, value in listed]
     held = bases.line(run.rows)
-    return [*listed, ("report", str(run.path)), ("rows", f"{len(run.rows):,}"), *([("of these", held)] if held else [])]
+    return [*listed, ("report", str(run.path)), ("rows", f"{len(run.rows):,}"), ("what holds", held or wording.NOTHING)]
 
 
 def _expected_range(row: dict[str, Any]) -> tuple[float | None, float | None]:

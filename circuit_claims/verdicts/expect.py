@@ -221,7 +221,7 @@ class Expectation:
         if verdict == REFUTED:
             what = f"the worst rank in {samples.quantity}" if ranks else samples.quantity
             row.reason = f"{what} is {_number(observed)} [{_number(ci_low)}, {_number(ci_high)}]"
-            row.reason = nothing or f"{row.reason}, expected {_range(op, low, high)}"
+            row.reason = nothing or f"{row.reason}, {expected_from.said(row)} {_range(op, low, high)}"
             if isinstance(samples, Samples) and len(samples.prompts):
                 row.counterexample = self.ledger.counterexample(samples, _worst(samples, low, high), row.prepend_bos)
             raise Refuted(row.reason)
@@ -255,7 +255,7 @@ class Expectation:
                 row.counterexample = self.ledger.counterexample(samples, _worst(samples, low, high), row.prepend_bos)
             row.counterexample = (row.counterexample or {}) | {"batch_mean": observed}
             row.reason = f"{samples.quantity} is {_number(observed)} on average over {samples.n} prompts of one population"
-            row.reason += f", expected {_range(op.removeprefix('always '), low, high)} on every one"
+            row.reason += f", {expected_from.said(row)} {_range(op.removeprefix('always '), low, high)} on every one"
             raise Refuted(row.reason)
 
     def _row(

@@ -8,8 +8,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from circuit_claims.cards.bases import DEFINITION
+from circuit_claims.cards.bases import DEFINITION, MEASURED_ELSEWHERE, PUBLISHED_ELSEWHERE
 from circuit_claims.cards.card import Card, Published
+from circuit_claims.verdicts.rows import Row
 
 
 def row_fields(bound: float | Published) -> dict[str, Any]:
@@ -18,6 +19,13 @@ def row_fields(bound: float | Published) -> dict[str, Any]:
         return {"basis": DEFINITION}
     beside = [dataclasses.asdict(other) for other in bound.beside]
     return {"basis": bound.basis or DEFINITION, "card": bound.card, "beside": beside}
+
+
+def said(row: Row) -> str:
+    """How a row's reason begins to say what it is held against: a value of another model is not what is expected."""
+    if row.basis == PUBLISHED_ELSEWHERE:
+        return f"where it is published for {row.card}:"
+    return f"where it was measured on {row.card}:" if row.basis == MEASURED_ELSEWHERE else "expected"
 
 
 def ends(low: float | Published, high: float | Published) -> float | Published:

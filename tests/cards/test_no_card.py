@@ -145,5 +145,10 @@ def test_a_run_without_a_card_tests_what_it_can_and_says_what_to_do_about_the_re
     assert line.startswith(f"card: none ({why}") and command in line
     report = project.path / "report"
     meta = json.loads((report / "claims.json").read_text(encoding="utf-8"))["meta"]
-    assert meta["card"] == NONE and f"card: none ({meta['card_title']})" == line and meta["warnings"] == []
+    assert (
+        meta["card"] == NONE
+        and f"card: none ({meta['why_no_card']})" == line
+        and "card_title" not in meta
+        and meta["warnings"] == []
+    )
     assert why in (report / "report.md").read_text(encoding="utf-8").partition("## ")[0], "the report's facts say it too"
