@@ -45,10 +45,11 @@ class Tally(NamedTuple):
 
 
 class Other(NamedTuple):
-    """What is published for another model beside a row: `model`, `value` in the row's units, `source`."""
+    """What is published for another model beside a row, in the row's units; `within` are its ends where it has two of them."""
 
     model: str
     value: str
+    within: str
     source: str
 
 
@@ -80,14 +81,14 @@ def sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
         whose = " of the literature" if _of_the_suite(rows) else ""
         parts = [f"{tally.holding} of {tally.of} {_PARTS[tally.basis]}" for tally in literature]
         detail = f" ({', '.join(parts)})" if len(parts) > 1 else ""
-        said.append(f"{holding} of {of} statement{_s(of)}{whose} {_verb('hold', holding)}{detail}")
+        said.append(f"{holding} of {of} statement{_s(of)}{whose} {_verb('hold', holding, of)}{detail}")
     for basis, model, holding, of in (tally for tally in counted if tally.basis not in LITERATURE):
         if basis == RE_MEASURED:
-            said.append(f"{holding} of {of} own value{_s(of)} {_verb('reproduce', holding)} on other prompts")
+            said.append(f"{holding} of {of} own value{_s(of)} {_verb('reproduce', holding, of)} on other prompts")
         elif basis in ELSEWHERE:
-            said.append(f"{holding} of {of} value{_s(of)} {_whose(basis, model)} {_verb('hold', holding)} here, too")
+            said.append(f"{holding} of {of} value{_s(of)} {_whose(basis, model)} {_verb('hold', holding, of)} here, too")
         else:
-            said.append(f"{holding} of {of} claim{_s(of)} with no basis noted {_verb('hold', holding)}")
+            said.append(f"{holding} of {of} claim{_s(of)} with no basis noted {_verb('hold', holding, of)}")
     return said
 
 
@@ -122,14 +123,14 @@ def heading_line(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def kinds(rows: Iterable[dict[str, Any]]) -> str:
-    """`2 of the literature, 1 own value`: rows of any verdict by what they rest on; empty where none says so."""
+    """`2 published, 1 own value`: rows of any verdict by what they rest on; empty where all speak of the literature."""
     found: dict[str, int] = {}
     for row in rows:
         basis = basis_of(row)
         name = _whose(basis, wording.one_line(row.get("card") or "")) if basis in ELSEWHERE else _KINDS.get(basis, "")
         found[name] = found.get(name, 0) + 1
     unnoted = found.pop("", 0)
-    if not found:
+    if found.keys() <= {_KINDS[basis] for basis in LITERATURE}:
         return ""
     named = [f"{n} {name}{_s(n) if name == _KINDS[RE_MEASURED] else ''}" for name, n in found.items()]
     return ", ".join([*named, *([f"{unnoted} without a basis"] if unnoted else [])])
@@ -174,14 +175,17 @@ _KINDS = {PUBLISHED: "published", DEFINITION: "by definition", RE_MEASURED: "own
 
 def _other(row: dict[str, Any], given: dict[str, Any]) -> Other:
     value, low, high = (_number(given.get(key)) for key in ("value", "low", "high"))
-    said = wording.NOTHING if value is None else wording.bound(row, value)
+    said, within = wording.NOTHING if value is None else wording.bound(row, value), ""
     if low is not None and high is not None:
-        said += f" ({wording.bound(row, low)} … {wording.bound(row, high)})"
+        within = f"{wording.bound(row, low)} … {wording.bound(row, high)}"
     elif low is not None:
         said = f"≥ {wording.bound(row, low)}"
     elif high is not None:
         said = f"≤ {wording.bound(row, high)}"
-    return Other(wording.one_line(given.get("model") or "another model"), said, wording.one_line(given.get("source") or ""))
+    model, source = (
+        wording.one_line(given.get(key) or otherwise) for key, otherwise in (("model", "another model"), ("source", ""))
+    )
+    return Other(model, said, within, source)
 
 
 def _number(value: Any) -> float | None:
@@ -202,5 +206,5 @@ def _s(count: int) -> str:
     return "" if count == 1 else "s"
 
 
-def _verb(verb: str, count: int) -> str:
-    return f"{verb}s" if count == 1 else verb
+def _verb(verb: str, count: int, of: int) -> str:
+    return f"{verb}s" if 1 in (count, of) else verb

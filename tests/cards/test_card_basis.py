@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from circuit_claims.cards.card import MEASURED, PUBLISHED
-from circuit_claims.verdicts.basis import as_measured
+from circuit_claims.verdicts.basis import as_measured, as_of_another
 from tests.support.claim_projects import claimed
 
 ROOT = Path(__file__).parents[2]
@@ -60,15 +60,35 @@ def test_words_of_publication_are_replaced(said, measured):
     assert as_measured(said) == measured
 
 
+@pytest.mark.parametrize("whose", ["GPT-2 small", r"a\1 {row}"])
+def test_another_models_published_numbers_are_called_so(whose):
+    """Wherever a claim speaks of publication, the sentence says for whom, but of what the claim brings along."""
+    speaks = {name: said for name, said in sentences().items() if "ublish" in said}
+    for name, said in speaks.items():
+        told, rest = as_of_another(said, whose), said
+        for phrase in (*BROUGHT_ALONG, "the published, small", "the published, nearly whole,"):
+            rest = rest.replace(phrase, "")
+        assert whose in told or "ublish" not in rest, name
+    plain = {said for said in sentences().values() if "ublish" not in said}
+    changed = [said for said in plain if as_of_another(said, whose) != said]
+    assert [said.endswith("are the authors'.") for said in changed] == [True]
+
+
 CLAIM = 'def test_a(expect):\n    """The mean is the published one."""\n    expect(sizes(2, 2), "made up").above(1)\n'
-CARD = 'basis = "{basis}"\n[shape]\nlayers = 4\nheads = 8\n'
+CARD = 'basis = "{basis}"\nmodels = ["{model}"]\n[shape]\nlayers = 4\nheads = 8\n'
 
 
 @pytest.mark.parametrize(
-    ("basis", "said"), [(PUBLISHED, "The mean is the published one."), (MEASURED, "The mean is the one on its card.")]
+    ("model", "basis", "said"),
+    [
+        ("mini", PUBLISHED, "The mean is the published one."),
+        ("mini", MEASURED, "The mean is the one on its card."),
+        ("somebody/else", PUBLISHED, "The mean is the one published for mine."),
+        ("somebody/else", MEASURED, "The mean is the one on the card."),
+    ],
 )
-def test_a_rows_sentence_follows_from_what_its_card_is(project, basis, said):
-    (project.path / "mine.toml").write_text(CARD.format(basis=basis), encoding="utf-8")
+def test_a_rows_sentence_follows_from_what_its_card_is(project, model, basis, said):
+    (project.path / "mine.toml").write_text(CARD.format(model=model, basis=basis), encoding="utf-8")
     _, [row] = claimed(project, CLAIM, "--card=mine.toml")
     assert (row["statement"], row["claim_id"]) == (said, "demo/x/a")
 
