@@ -242,6 +242,7 @@ class Expectation:
         fails = not low <= observed <= high
         if row.verdict == HOLDS or fails:
             row.n += samples.n
+            row.populations += 1
             # A new row has none of these yet.
             lowest, highest, closest = (observed if e is None else e for e in (row.ci_low, row.ci_high, row.observed))
             row.ci_low, row.ci_high = min(lowest, observed), max(highest, observed)

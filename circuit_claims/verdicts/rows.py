@@ -47,6 +47,10 @@ class Row:
     with "feature" and "meaning" besides where the claim is about one feature.
     `effects`: of a sweep, how many effects (one cell on one prompt) were measured, and of how many, had all cells been measured
     on all prompts: {"measured", "of"}.
+    `edge` is the path between heads that the claim is about: {"senders": ["L7H3", ...], "receivers": heads or "logits", "into":
+    "q", "k", "v" or "", "at": "END", "corruption": "ABC", "from": {family: heads}, "to": {family: heads}}; heads that are in no
+    family of the card stand under "".
+    `populations`: of a universal claim, how many populations of prompts were tried; its interval is the range over them.
     """
 
     claim_id: str
@@ -84,6 +88,8 @@ class Row:
     figure: dict[str, Any] | None = None
     sae: dict[str, Any] = field(default_factory=dict)
     effects: dict[str, int] = field(default_factory=dict)
+    edge: dict[str, Any] = field(default_factory=dict)
+    populations: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The row as builtins, with NaN and infinities (which JSON has not) turned into None."""

@@ -148,3 +148,13 @@ def test_paths_run_on_the_changed_prompts_of_a_changed_task(ioi):
     before, after = differences(changed, EARLY, n=2, to=RECEIVERS, into="v", at="S2")
     lost = changed.path(EARLY, to=RECEIVERS, into="v", at="S2").change().take(2).values
     assert lost == pytest.approx(before - after, abs=1e-4)
+
+
+def test_what_is_measured_of_a_path_says_which_path_it_is(ioi):
+    path = ioi.path([Head(0, 4), Head(1, 2)], to=[Head(3, 0)], into="k", at="S2", corruption="name swap")
+    edge = {"senders": ["L0H4", "L1H2"], "receivers": ["L3H0"], "into": "k", "at": "S2", "corruption": "name swap"}
+    for measured in (path.value(), path.change(), path.share(), path.remaining()):
+        assert measured.take(N).facts == {"edge": edge}, measured
+    direct = ioi.path([Head(3, 0)]).share().take(N).facts["edge"]
+    assert (direct["receivers"], direct["into"], direct["at"], direct["corruption"]) == ("logits", "", "END", "ABC")
+    assert not ioi.logit_difference().take(N).facts

@@ -30,6 +30,10 @@ from circuit_claims.tasks.operations.sweeps import SHARE
 from circuit_claims.tasks.task import Task, head_list
 
 
+#: What receives a path that goes into no head.
+LOGITS = "logits"
+
+
 @dataclass(frozen=True, repr=False)
 class Patching(Task):
     """Patching of heads, of the residual stream, and of paths. A corruption that is not named is the population's own."""
@@ -195,7 +199,22 @@ class Path(Intervention):
             return task.value_from(streams, clean)[0]
 
         quantity = f"{task.metric.name} with the path {self._name} patched"
-        return task.pairs(quantity, self.corruption, task.metric.unit, measure)
+        return self._as_edge(task.pairs(quantity, self.corruption, task.metric.unit, measure))
+
+    def change(self) -> Measurement:
+        """Clean minus patched value, prompt by prompt."""
+        return self._as_edge(super().change())
+
+    def _as_edge(self, measurement: Measurement) -> Measurement:
+        """The measurement, whose rows say which path they are about (see `circuit_claims.verdicts.rows.Row.edge`)."""
+        edge = {
+            "senders": [str(head) for head in self.senders],
+            "receivers": [str(head) for head in self.receivers.heads] if self.receivers else LOGITS,
+            "into": self.receivers.input if self.receivers else "",
+            "at": self.at,
+            "corruption": self.corruption,
+        }
+        return measurement.mapped(lambda samples: replace(samples, facts={**samples.facts, "edge": edge}))
 
     @property
     def how(self) -> str:
