@@ -38,6 +38,7 @@ PRESUPPOSES_IT = (
     "ioi/name_movers/the_brightest_heads_sit_late",
     "ioi/name_movers/the_direct_paths_that_carry_most",
     "ioi/negative_name_movers/the_direct_paths_that_cost_most",
+    "ioi/direct_paths/",
     "ioi/S_inhibition/the_paths_into_the_name_movers_queries",
     "ioi/S_inhibition/S_inhibition_turns_the_name_movers_to_IO",
     "ioi/S_inhibition/logit_difference_under_counterfactual_signals",

@@ -88,6 +88,11 @@ STATEMENTS: Mapping[str, Statement] = {
     ),
     "negative_name_movers/each_negative_name_mover_writes_against_what_it_attends_to": _number("head"),
     "negative_name_movers/each_negative_name_mover_attends_to_IO_more_than_to_S": Statement(("head",)),
+    "direct_paths/name_movers_write_the_answer": Statement(("name mover",)),
+    "direct_paths/negative_name_movers_write_against_the_answer": Statement(("negative name mover",)),
+    "direct_paths/S_inhibition_turns_the_negative_name_movers_to_IO": Statement(
+        ("S-inhibition", "negative name mover"), falls=False
+    ),
     "S_inhibition/S_inhibition_heads_attend_to_S2_as_published": _number("S-inhibition"),
     "S_inhibition/the_paths_into_the_name_movers_queries_start_at_the_S_inhibition_heads": Statement(
         ("S-inhibition", "name mover")
