@@ -30,10 +30,6 @@ from circuit_claims.tasks.operations.sweeps import SHARE
 from circuit_claims.tasks.task import Task, head_list
 
 
-#: What receives a path that goes into no head.
-LOGITS = "logits"
-
-
 @dataclass(frozen=True, repr=False)
 class Patching(Task):
     """Patching of heads, of the residual stream, and of paths. A corruption that is not named is the population's own."""
@@ -209,7 +205,7 @@ class Path(Intervention):
         """The measurement, whose rows say which path they are about (see `circuit_claims.verdicts.rows.Row.edge`)."""
         edge = {
             "senders": [str(head) for head in self.senders],
-            "receivers": [str(head) for head in self.receivers.heads] if self.receivers else LOGITS,
+            "receivers": [str(head) for head in self.receivers.heads] if self.receivers else "logits",
             "into": self.receivers.input if self.receivers else "",
             "at": self.at,
             "corruption": self.corruption,
