@@ -11,6 +11,10 @@ from circuit_claims.reports import bases, chapters, figures, multiplicity, wordi
 from circuit_claims.reports.contested import Dispute, disputes, set_up_of, value_of
 from circuit_claims.reports.document import css_class, document
 from circuit_claims.reports.features import FILE, is_dashboard, with_dashboard
+from circuit_claims.reports.overview.circuit import NOTE, Circuit, circuit_of, lines_of
+from circuit_claims.reports.overview.filters import filters_of, folder_of
+from circuit_claims.reports.overview.summary import summary
+from circuit_claims.reports.overview.untested import by_reason, is_untested
 from circuit_claims.verdicts.rows import REFUTED, VERDICTS
 
 _LINK = re.compile(r"https://[^\s<>\"']+[^\s<>\"'.,;:)\]]|arXiv:(\d{4}\.\d{4,5}(?:v\d+)?)")
@@ -19,23 +23,31 @@ _LINK = re.compile(r"https://[^\s<>\"']+[^\s<>\"'.,;:)\]]|arXiv:(\d{4}\.\d{4,5}(
 def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     """The whole report as one HTML document."""
     anchors, holm, dashboards = anchors_of(rows), multiplicity.holm_marks(rows), _dashboards(rows)
-    in_chapters = []
+    in_chapters, titles, circuits = [], {}, []
     for number, (folder, chapter) in enumerate(chapters.by_chapter(rows).items(), start=1):
         claims = [claim_of(row, anchors[id(row)], holm[id(row)]) | dashboards.get(id(row), {}) for row in chapter]
         slug = re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-")
+        titles[folder] = chapters.title_of(folder, chapter, meta)
+        by_row = {id(row): claim for row, claim in zip(chapter, claims, strict=True)}
+        if (circuit := circuit_of(chapter, f"The circuit: {titles[folder]}", f"circuit_{number}")) is not None:
+            circuits.append(_circuit(circuit, titles[folder], by_row))
         in_chapters.append(
             {
                 # No claim's anchor has an underscore; the number tells folders apart whose names differ in signs alone.
                 "anchor": f"chapter_{number}_{slug}",
-                "title": chapters.title_of(folder, chapter, meta),
+                "folder": folder,
+                "title": titles[folder],
                 "line": bases.heading_line(chapter),
                 "counts": wording.counts(chapter),
                 "claims": claims,
+                "tested": [by_row[id(row)] for row in chapter if not is_untested(row)],
+                "untested": [(why, [by_row[id(row)] for row in group]) for why, group in by_reason(chapter).items()],
                 "figures": figures_of(chapter, claims),
                 "features": sum(is_dashboard(row) for row in chapter),
             }
         )
     found = wording.counts(rows)
+    told = summary(rows)
     return document(
         "report.html.j2",
         scripted=True,
@@ -49,6 +61,12 @@ def page(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         feature_page=FILE,
         counts=[(verdict, css_class(verdict), n) for verdict, n in found.items()],
         legend=[(verdict, css_class(verdict), wording.MEANINGS[verdict]) for verdict in VERDICTS],
+        summary=told,
+        line=wording.counts_line(rows),
+        chapter_anchors={chapter["folder"]: chapter["anchor"] for chapter in in_chapters},
+        circuits=circuits,
+        circuit_note=NOTE,
+        filters=filters_of(rows, titles),
         contested=[_dispute(dispute, anchors) for dispute in disputes(rows)],
         chapters=in_chapters,
     )
@@ -84,6 +102,7 @@ def claim_of(row: dict[str, Any], anchor: str, holm: str) -> dict[str, Any]:
         "margin": wording.margin(row),
         "verdict": verdict,
         "verdict_class": css_class(verdict),
+        "folder": folder_of(row),
         "holm": holm,
         "reason": row.get("reason"),
         "source": linked(row.get("source")),
@@ -127,10 +146,15 @@ def figures_of(chapter: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any
                 "note": drawing.note,
                 "failure": drawing.failure,
                 "claims": [one for _, one in shown],
-                "verdicts": "|".join(dict.fromkeys(one["verdict"] for _, one in shown)),
             }
         )
     return drawn
+
+
+def _circuit(circuit: Circuit, title: str, claims: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """A chapter's graph and the same as a table, each line with the claim that it is from."""
+    lines = [line | {"row": claims[id(row)]} for line, (_, row) in zip(lines_of(circuit), circuit.table, strict=True)]
+    return {"title": title, "svg": Markup(circuit.svg), "failure": circuit.failure, "lines": lines}
 
 
 def _dashboards(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, str]]:

@@ -6,6 +6,7 @@ Equal input gives equal bytes, so two reports can be compared with `diff`.
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,20 @@ from circuit_claims.reports import bases, chapters, multiplicity, wording
 from circuit_claims.reports.contested import Dispute, disputes, set_up_of
 from circuit_claims.reports.feature_page import feature_page
 from circuit_claims.reports.features import FILE
+from circuit_claims.reports.overview.circuit import NOTE_OF_TABLE, circuit_of, lines_of
+from circuit_claims.reports.overview.summary import summary
 from circuit_claims.reports.page import page
 from circuit_claims.verdicts.rows import COLUMNS, plain
 
-_MARKDOWN = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<|`*_[]~\\$"})
+#: What would be markup in a line of GitHub's markdown, each where it would be: an underscore within a word is none.
+_MARKS = re.compile(
+    r"[`*|~$]"
+    r"|\](?=[(\[:])"
+    r"|\\(?=[!-/:-@\[-`{-~])"
+    r"|<(?=[A-Za-z/!?])"
+    r"|&(?=#|[A-Za-z][A-Za-z0-9]*;)"
+    r"|(?<![^\W_])_|_(?![^\W_])"
+)
 
 
 def render(meta: dict[str, Any], rows: Sequence[dict[str, Any]], out: Path) -> Path:
@@ -54,7 +65,7 @@ def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     from pandas import DataFrame
 
     parts = ["# Claims: expected against observed", "\n".join(f"- {markdown_text(said)}" for said in bases.sentences(rows))]
-    parts += [markdown_text(bases.verdicts_line(rows)), multiplicity.note(rows)]
+    parts += [*_summary_parts(rows), markdown_text(bases.verdicts_line(rows)), multiplicity.note(rows)]
     holm = multiplicity.holm_marks(rows)
     parts += [f"**Warning:** {markdown_text(warning)}" for warning in meta.get("warnings") or []]
     parts.append("\n".join(f"- {label}: {markdown_text(value)}" for label, value in wording.facts(meta, rows)))
@@ -66,6 +77,10 @@ def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     titles = {folder: markdown_text(chapters.title_of(folder, chapter, meta)) for folder, chapter in in_chapters.items()}
     if len(in_chapters) > 1:
         parts += ["## Chapters", table([_contents_line(titles[folder], rows, in_chapters[folder]) for folder in in_chapters])]
+    for folder, chapter in in_chapters.items():
+        if (circuit := circuit_of(chapter, "", "")) is not None:
+            lines = [{key: markdown_text(text) for key, text in line.items()} for line in lines_of(circuit)]
+            parts += [f"## The circuit: {titles[folder]}", NOTE_OF_TABLE, table(lines)]
     contested = [line for dispute in disputes(rows) for line in _contested_lines(dispute)]
     if contested:
         about = "Numbers of sources that contradict each other, beside what this run found; inside or outside its interval."
@@ -88,9 +103,17 @@ def markdown(meta: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _summary_parts(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows in words: paragraphs, and a list of roles and chapters."""
+    told = summary(rows)
+    said = [*told.topics, *((title, sentence) for _, title, sentence in told.chapters)]
+    listed = "\n".join(f"- **{markdown_text(about)}:** {markdown_text(sentence)}" for about, sentence in said)
+    return [markdown_text(told.lead), listed, markdown_text(told.missing)]
+
+
 def markdown_text(text: Any) -> str:
-    """Text that stays text inside a markdown table: marks as character references, line breaks as `↵`."""
-    return wording.one_line(text).translate(_MARKDOWN)
+    """Text that stays text inside a markdown table: a backslash before what would be markup, line breaks as `↵`."""
+    return _MARKS.sub(r"\\\g<0>", wording.one_line(text))
 
 
 def csv(rows: Sequence[dict[str, Any]]) -> str:

@@ -102,13 +102,13 @@ def test_every_link_within_the_page_has_its_place_and_no_id_is_there_twice():
     rows = [*ROWS, sample("a", "sae_"), sample("a", "SAE"), sample("a", "sae", readings=[{"value": 1.0}]), sample("a", "Ωmega")]
     found = Links(page.page({}, rows))
     assert len(found.ids) == len(set(found.ids)) and set(found.links) <= set(found.ids)
-    assert len([link for link in found.links if link.startswith("chapter_")]) == 6
+    assert len({link for link in found.links if link.startswith("chapter_")}) == 6
     assert [link for link in found.links if link.startswith("figure_")] == ["figure_ioi-file-c", "figure_sae-file-d"]
 
 
-def test_a_figure_says_whose_verdicts_it_goes_with():
+def test_a_figure_says_which_claims_it_goes_with():
     html = page.page({}, [sample("a", "ioi", figure=FIGURE), sample("b", "ioi", "known false", figure=FIGURE), *ROWS])
-    assert re.findall(r'<figure id="[^"]+" data-verdicts="([^"]*)"', html) == ["holds|known false|untested", "holds"]
+    assert re.findall(r'<figure id="[^"]+" data-claims="([^"]*)"', html) == ["ioi-file-a ioi-file-b ioi-file-c", "sae-file-d"]
 
 
 # Contested numbers.
@@ -163,7 +163,7 @@ def test_the_page_lays_them_side_by_side_on_one_scale():
     readings = [reading(2.0), reading(4.0, "<b>")]
     rows = [sample("a", "ioi", readings=readings), sample("b", "ioi", readings=readings, observed=3.0, ci_low=2.9, ci_high=3.1)]
     html = page.page({}, rows)
-    section = html[html.index('id="contested_numbers"') : html.index('class="chapter"')]
+    section = html[html.index('id="contested_numbers"') : html.index('class="filters"')]
     assert html.index('id="contested_numbers"') < html.index("<thead"), "before the claims"
     assert section.count("<table") == 1 and section.count("<svg") == 4 and "<b>" not in section
     at = [float(x) for x in re.findall(r'<circle class="dot(?: hollow)?" cx="([\d.]+)"', section)]

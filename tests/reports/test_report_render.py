@@ -7,11 +7,13 @@ import io
 import json
 import math
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
+from markdown_it import MarkdownIt
 
-from circuit_claims.reports import page, render
+from circuit_claims.reports import page, render, wording
 from circuit_claims.verdicts.rows import COLUMNS, HOLDS, REFUTED, VERDICTS, Row
 
 NASTY = "<script>alert(1)</script> | a\nb `c` </svg></td> \"'> <img src=x onerror=alert(2)> {{ 7*7 }} \x1b[31m &amp; \u202e"
@@ -113,11 +115,35 @@ def test_a_source_cannot_smuggle_a_link_of_another_kind():
 
 
 def test_text_from_outside_stays_text_in_markdown():
-    lines = table_lines(render.markdown(META, render.plain([nasty()])))
-    assert len(lines) == 3
-    assert len({line.count("|") for line in lines}) == 1
-    assert "<script" not in lines[2] and "`" not in lines[2] and "&#60;script>" in lines[2]
-    assert "\x1b" not in lines[2]
+    text = render.markdown(META, render.plain([nasty()]))
+    assert len(table_lines(text)) == 3 and "\x1b" not in text and not re.search(r"&#\d", text)
+    read = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text)
+    outline = Outline(read)
+    assert not {"script", "img", "code", "em"} & set(outline.tags)
+    cells = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", read)]
+    assert len(cells) == 10 and cells[1] == wording.one_line(NASTY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a_b and _c_ or d__e__",
+        r"\\ \| \* C:\dir\_x_",
+        "*a* ~~b~~ ~c~",
+        "[a](b) ![c](d)",
+        "1 < 2 & 3 > 2 &amp; <b> $x$",
+        "`a` ||",
+    ],
+)
+def test_markdown_says_what_was_meant(text):
+    read = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(f"| a |\n| - |\n| {render.markdown_text(text)} |")
+    assert unescape(re.findall(r"<td[^>]*>(.*?)</td>", read)[0]) == text
+
+
+def test_markdown_leaves_alone_what_is_no_markup():
+    assert render.markdown_text("the card's value name_mover_share_left < 0.5 & more") == (
+        "the card's value name_mover_share_left < 0.5 & more"
+    )
 
 
 @pytest.mark.parametrize("verdict", [*VERDICTS, "a word of tomorrow", ""])
@@ -238,5 +264,5 @@ def test_markdown_shows_the_counterexample_as_text():
     text = render.markdown(META, render.plain([sample(verdict=REFUTED, counterexample=example)]))
     section = text[text.index("## Counterexamples") :]
     assert "all templates" in section and "-1.5" in section.replace("−", "-") and "Mary" in section
-    assert "<script>" not in section
+    assert "<script>" not in MarkdownIt("commonmark").render(section)
     assert "## Counterexamples" not in render.markdown(META, render.plain([sample()]))
