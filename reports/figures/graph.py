@@ -15,7 +15,7 @@ from circuit_claims.reports.figures.canvas import PALETTE
 #: Each role its colour in every report; families that are none of these take what is left, in turn.
 ROLES = ("name mover", "S-inhibition", "induction", "negative name mover", "duplicate token", "previous token")
 
-_BOX, _GAP, _ROW, _LINE, _MARGIN = 156, 150, 118, 14, 12
+_BOX, _GAP, _ROW, _LINE, _MARGIN = 168, 150, 118, 14, 12
 _HEADS_A_LINE, _LINES = 3, 4
 
 

@@ -103,6 +103,7 @@ function readAddress() {
   field.value = state.get("text") || "";
   linked = null;
   filterClaims();
+  document.querySelector(".filters").scrollIntoView(); // whoever follows such a link wants what it filters for
 }
 
 function changed() {
