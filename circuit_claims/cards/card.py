@@ -54,6 +54,7 @@ _CARD_KEYS = frozenset(
         "circuits",
         "companions",
         "known_false",
+        "unfinished",
     }
 )
 #: What a chapter, a file of its own, may add.
@@ -70,6 +71,7 @@ class Card:
 
     `of_another`: the model under test is not the one that it is of, so that nothing on it is what is expected of this one.
     `missing` is the sentence with which whatever is asked of it is untested, where it stands for no card at all: see `none`.
+    `unfinished` is what discovery had not measured yet when it was stopped.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Card:
     basis: str = PUBLISHED
     of_another: bool = field(default=False, compare=False)
     missing: str = ""
+    unfinished: tuple[str, ...] = ()
 
     @classmethod
     def none(cls, n_layers: int, n_heads: int, missing: str) -> "Card":
@@ -295,6 +298,7 @@ def read_card(path: Path) -> Card:
         ),
         settings=read_settings(path, _table(path, data, "settings")),
         basis=data.get("basis", PUBLISHED),
+        unfinished=_unfinished(whole),
     )
 
 
@@ -314,6 +318,15 @@ def _models(whole: Entry) -> tuple[str, ...]:
     if not isinstance(models, list) or not all(isinstance(name, str) and name for name in models):
         raise whole.wrong("has 'models' that are no list of names", 'write models = ["somebody/a-model"]')
     return tuple(models)
+
+
+def _unfinished(whole: Entry) -> tuple[str, ...]:
+    """What discovery had not measured yet: [unfinished] is its own, and taken up by it alone."""
+    table = whole.table.get("unfinished", {})
+    missing = table.get("missing", []) if isinstance(table, dict) else None
+    if not isinstance(missing, list) or not all(isinstance(step, str) for step in missing):
+        raise whole.wrong("has an [unfinished] without a list of what is missing", "take it out, or find the card anew")
+    return tuple(missing)
 
 
 def _reasons(path: Path, table: dict[str, Any]) -> dict[str, str]:

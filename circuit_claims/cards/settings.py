@@ -7,6 +7,7 @@
     names = "default"          # the list that is built in, or how many and the checksum of another
     prompts = 960
     seed = 0
+    weights_sha256 = "0f81..." # the checksum of the files that the weights were loaded from
 
 Every key may be left out: of what a card does not say, nothing is said of a run. A chapter's own settings are those of its own
 prompts, which its claims fix whatever the run asks for: they are not compared.
@@ -24,7 +25,7 @@ from circuit_claims.prompts.words import NAMES
 #: What `names` says of the list that is built in.
 DEFAULT = "default"
 _CHOICES = {"weights": ("raw", "processed"), "dtype": ("float32", "float64", "bfloat16", "float16")}
-_KEYS = frozenset({"prepend_bos", "weights", "dtype", "names", "prompts", "seed"})
+_KEYS = frozenset({"prepend_bos", "weights", "dtype", "names", "prompts", "seed", "weights_sha256"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class CardSettings:
     names: str | None = None
     prompts: int | None = None
     seed: int | None = None
+    weights_sha256: str | None = None
 
 
 def read_settings(path: Path, table: dict[str, Any]) -> CardSettings:
@@ -50,8 +52,8 @@ def read_settings(path: Path, table: dict[str, Any]) -> CardSettings:
     for key, choices in _CHOICES.items():
         if key in table and table[key] not in choices:
             raise entry.wrong(f"has {key} = {table[key]!r}", f"write one of {', '.join(choices)}, or leave it out")
-    if "names" in table:
-        entry.text("names")
+    for key in table.keys() & {"names", "weights_sha256"}:
+        entry.text(key)
     for key, least in (("prompts", 1), ("seed", 0)):
         if key in table and (type(table[key]) is not int or table[key] < least):
             raise entry.wrong(f"has a {key!r} that is no count ({table[key]!r})", f"write {key} = 960, or leave it out")
@@ -68,7 +70,7 @@ def names_in_short(names: Sequence[str]) -> str:
 def difference(card: str, of_card: CardSettings, of_run: CardSettings) -> str:
     """In what a run differs from the settings that its card was measured with, in one sentence; empty where in nothing.
 
-    Prompts and seed are not compared: another sample is what a tolerance is for.
+    Prompts and seed are not compared: another sample is what a tolerance is for. Of weights, see `other_weights`.
     """
     there, here = [], []
     for key, say in _SAID.items():
@@ -79,6 +81,17 @@ def difference(card: str, of_card: CardSettings, of_run: CardSettings) -> str:
     if not there:
         return ""
     return f"the card {card} was measured {_listed(there)}, and this run is {_listed(here)}: its values may not apply"
+
+
+def other_weights(card: str, of_card: CardSettings, weights_sha256: str) -> str:
+    """That a card was measured on other weights than the run's, in one sentence; empty where not, or where nothing is known."""
+    measured = of_card.weights_sha256
+    if measured is None or measured == weights_sha256:
+        return ""
+    return (
+        f"the card {card} was measured on other weights (sha256 {measured[:12]}) than these ({weights_sha256[:12]}): its "
+        "values are those of another revision or copy of the model"
+    )
 
 
 _SAID = {

@@ -20,6 +20,7 @@ SIGNATURE = "# Found by `circuit-claims discover`"
 SIGNATURES = (SIGNATURE, "# Found by `python -m circuit_claims.discovery`", "# Found by `python -m discovery`")
 #: From here on to its end, a card is a person's own, and is kept when it is found anew.
 TAIL = "# What is known"
+_TAIL = rf"^{re.escape(TAIL)}"
 #: The embedded model's card, which may be found anew whoever wrote it.
 EMBEDDED_CARD = CARD_DIR / "mini.toml"
 EMBEDDED_CHAPTERS = CARD_DIR / "mini"
@@ -35,15 +36,18 @@ def card_text(
     models: Sequence[str],
     shape: tuple[int, int],
     found: Mapping[str, Found],
-    findings: Mapping[str, Findings],
+    findings: Mapping[str, Findings | str],
     source: str,
     provenance: str,
     settings: CardSettings,
+    lacking: Sequence[str] = (),
+    unfinished: str = "",
 ) -> str:
     """The card.
 
-    findings: by the name of the part that they belong to. source: what every entry names; provenance: which weights and
-    versions, in a comment. settings: how all of it was measured.
+    findings: by the name of the part that they belong to, or the part's text where it is that of an unfinished card. source:
+    what every entry names; provenance: which weights and versions, in a comment. settings: how all of it was measured.
+    lacking: which families the model has not, a comment each. unfinished: the table of what is missing, of a card that is.
     """
     lines = [
         f"{SIGNATURE} with this suite's sweeps, on the discovery half of the name pairs; claims are judged on",
@@ -60,11 +64,13 @@ def card_text(
         f"heads = {shape[1]}",
     ]
     lines += _families(found, source)
-    if not found:
+    if not found and not unfinished:
         lines += ["", "# No head meets the rule of any family: this card is the model's shape and behaviour."]
+    lines += ["", *map(comment, lacking)] if lacking else []
     for part, numbers in findings.items():
-        lines += _part(part, numbers, source)
-    return "\n".join(lines) + "\n"
+        there = part_text(part, numbers, source) if isinstance(numbers, Findings) else numbers
+        lines += ["", there] if there else []
+    return "\n".join(lines) + "\n" + unfinished
 
 
 def chapter_text(
@@ -81,7 +87,8 @@ def chapter_text(
     lines += _settings(settings)
     lines += _families(found, source)
     for part, numbers in findings.items():
-        lines += _part(part, numbers, source)
+        there = part_text(part, numbers, source)
+        lines += ["", there] if there else []
     return "\n".join(lines) + "\n"
 
 
@@ -105,8 +112,13 @@ def _families(found: Mapping[str, Found], source: str) -> list[str]:
     return lines
 
 
-def _part(part: str, findings: Findings, source: str) -> list[str]:
-    """The values and tables of one part, and what it left out."""
+def part_head(part: str) -> str:
+    """The line that a part of a card begins with."""
+    return comment(f"{part[0].upper()}{part[1:]}.")
+
+
+def part_text(part: str, findings: Findings, source: str) -> str:
+    """The values and tables of one part, and what it left out; empty where that is nothing."""
     lines = []
     for name, value in findings.values.items():
         lines += ["", f"[values.{key(name)}]", f"value = {number(value.value)}"]
@@ -121,7 +133,7 @@ def _part(part: str, findings: Findings, source: str) -> list[str]:
         lines += [f"{text(row)} = [{', '.join(map(number, numbers))}]" for row, numbers in table.rows.items()]
     if findings.left_out:
         lines += ["", *(comment(f"Left out, {name}: {why}") for name, why in findings.left_out.items())]
-    return ["", comment(f"{part[0].upper()}{part[1:]}."), *lines] if lines else []
+    return "\n".join([part_head(part), *lines]) if lines else ""
 
 
 def text(value: str) -> str:
@@ -187,8 +199,14 @@ def write(path: Path, card: str, chapters: Mapping[str, str] | None = None) -> N
             raise CardError(f"{told} (the card that was there is as it was)" if path.exists() else told) from error
         if chapters:
             folder.mkdir(exist_ok=True)
-        for name in texts:
+        for name in [*list(texts)[1:], path.name]:  # the card last, since it says which chapters there are
             os.replace(tried / name, path.parent / name)
+
+
+def without_tail(card: str) -> str:
+    """A card's text up to where a person's own begins."""
+    found = re.search(_TAIL, card, re.MULTILINE)
+    return card[: found.start()].removesuffix("\n") if found else card
 
 
 def _tail(path: Path) -> str:
@@ -197,7 +215,7 @@ def _tail(path: Path) -> str:
         before = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return ""
-    found = re.search(rf"^{re.escape(TAIL)}", before, re.MULTILINE)
+    found = re.search(_TAIL, before, re.MULTILINE)
     return "\n" + before[found.start() :] if found else ""
 
 

@@ -1,20 +1,20 @@
 """Families of heads: which rules a head has to meet, and the evidence that it does.
 
 The rules are those of the paper that named the families (Wang et al. 2022, sections 3.1 to 3.3, appendices B and H), with
-thresholds that were fixed before any model was looked at. `propose` is the rules alone, on numbers of every head; `find`
-measures these numbers and sees which families the circuit needs.
+thresholds that were fixed before any model was looked at. `propose` is the rules alone, on numbers of every head, which
+`circuit_claims.discovery.family_search` measures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from circuit_claims.cards.card import Card
 from circuit_claims.cards.schema import Family
-from circuit_claims.discovery.survey import OfHeads, Survey
+from circuit_claims.discovery.survey import OfHeads
 from circuit_claims.heads import Head
-from circuit_claims.tasks.induction.repeated_tokens import SCORES, Score
+from circuit_claims.tasks.induction.repeated_tokens import Score
 
 #: Attention that makes a head's pattern its role: not quite half, as of the strong heads of the literature (0.5 to 0.6).
 ATTENTION = 0.4
@@ -22,8 +22,6 @@ ATTENTION = 0.4
 EFFECT = 0.05
 #: Direct effect of a backup once the name movers are gone, and its growth: the paper's own 2 % (appendix B).
 BACKUP = 0.02
-#: Change of the logit difference from which on a family belongs to the circuit: the paper's 1 % for a node (section 4.3).
-IN_CIRCUIT = 0.01
 
 #: Where the early families look (from, to); the paper's positions are the first of each.
 LOOKS: dict[Score, tuple[str, str]] = {
@@ -31,16 +29,6 @@ LOOKS: dict[Score, tuple[str, str]] = {
     "duplicate token": ("S2", "S1"),
     "induction": ("S2", "S1+1"),
 }
-#: What `find` measures, in its order.
-STEPS = (
-    "attention of every head",
-    "direct paths to the logits",
-    "patching every head at END",
-    "random tokens",
-    "paths into the name movers' queries",
-    "direct paths without the name movers",
-    "knocking out what was found",
-)
 
 
 @dataclass(frozen=True)
@@ -155,17 +143,6 @@ def propose(scores: HeadScores) -> dict[str, Found]:
     return {name: found for name, found in families.items() if found.heads}
 
 
-def find(survey: Survey, at: Callable[[str], None]) -> dict[str, Found]:
-    """Measure every head and apply the rules.
-
-    at: told which of `STEPS` begins.
-    """
-    scores = _measured(survey, at)
-    found = propose(scores)
-    at(STEPS[6])
-    return _with_knock_outs(survey, scores, found)
-
-
 def circuit_card(card: Card, found: dict[str, Found], source: str) -> Card:
     """A card with these families, for whatever is measured on them."""
     families = {
@@ -174,90 +151,16 @@ def circuit_card(card: Card, found: dict[str, Found], source: str) -> Card:
     return replace(card, families=families)
 
 
-def _measured(survey: Survey, at: Callable[[str], None]) -> HeadScores:
-    ioi, model = survey.ioi, survey.ioi.subject.transformer
-    nothing = np.zeros((model.n_layers, model.n_heads))
-    at(STEPS[0])
-    roles = [("END", "IO"), ("END", "S1"), ("END", "S2"), *LOOKS.values()]
-    attention = {(of, to): survey.cells(ioi.attention_sweep(of=of, to=to)) for of, to in roles}
-    direct = recovery = nothing
-    if survey.shows_the_task:
-        at(STEPS[1])
-        direct = survey.cells(ioi.path_sweep())
-        at(STEPS[2])
-        recovery = survey.cells(ioi.head_sweep(at="END"))
-    at(STEPS[3])
-    random: dict[Score, OfHeads] = {score: survey.random_token_scores(score) for score in SCORES}
-    scores = HeadScores(attention, random, direct, recovery, into_movers=nothing, direct_without=direct)
-    movers = name_movers(scores)
-    if not movers:
-        return scores
-    at(STEPS[4])
-    scores = replace(scores, into_movers=survey.cells(ioi.path_sweep(to=movers, into="q")))
-    at(STEPS[5])
-    return replace(scores, direct_without=survey.cells(ioi.path_sweep_without(movers)))
-
-
-def _with_knock_outs(survey: Survey, scores: HeadScores, found: dict[str, Found]) -> dict[str, Found]:
-    """The families with the evidence for each head, and those role_only without which the logit difference is the same."""
-    ioi = survey.ioi
-    named = sorted({head for family in found.values() for head in family.heads})
-    early = [name for name in LOOKS if name in found]
-    alone = [ioi.ablate([head]) for head in named]
-    joint = [ioi.without((head, found[name].position) for head in found[name].heads) for name in early]
-    changes = {}
-    losses: dict[Head, float] = {}
-    if survey.shows_the_task:
-        left = [survey.estimate(measured) for measured in survey.knocked_out([*alone, *joint])]
-        lost = [1 - each / survey.logit_difference for each in left]
-        losses = dict(zip(named, lost, strict=False))
-        changes = dict(zip(early, lost[len(alone) :], strict=True))
-    settled = {}
-    for name, family in found.items():
-        note = _outside_the_circuit(changes.get(name)) if name in early else family.note
-        evidence = {head: _evidence(name, head, scores, losses.get(head)) for head in family.heads}
-        settled[name] = replace(family, note=note, evidence=evidence)
-    return settled
-
-
-def _outside_the_circuit(change: float | None) -> str:
-    """Why an early family is no part of the circuit; empty where it is one."""
-    if change is None:
-        return "the model shows no logit difference, so there is no circuit that these heads could belong to"
-    if abs(change) > IN_CIRCUIT:
-        return ""
-    return (
-        "not in the circuit: knocking them out together, at their position, changes the logit difference by "
-        f"{abs(change):.2%}, not by more than {IN_CIRCUIT:.0%}"
-    )
-
-
-def _evidence(name: str, head: Head, scores: HeadScores, loss: float | None) -> str:
-    """What was found of one head, in the terms of its family."""
+def asked_of(name: str, scores: HeadScores) -> list[OfHeads]:
+    """The numbers that the rule of a family looks at."""
     early = name.removeprefix("validated ")
     if early in LOOKS:
-        of, to = LOOKS[early]
-        parts = [f"on random tokens {scores.random[early][head]:.2f}"]
-        if name != early:  # the family itself says the rest
-            return parts[0]
-        parts.append(f"{of} to {to} {scores.attention[of, to][head]:.2f}")
-    else:
-        parts = ["END to " + ", ".join(f"{to} {scores.attention['END', to][head]:.2f}" for to in ("IO", "S1", "S2"))]
-        parts.append(f"direct {_share(scores.direct[head])}")
-        if name == "backup name mover":
-            parts.append(f"without the name movers {_share(scores.direct_without[head])}")
-        parts += [
-            f"into the name movers' queries {_share(scores.into_movers[head])}",
-            f"recovery at END {_share(scores.recovery[head])}",
-        ]
-    if loss is not None:
-        parts.append(f"loss when ablated {_share(loss)}")
-    return "; ".join(parts)
-
-
-def _share(value: float) -> str:
-    text = f"{value:.3f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+        in_prompts = [scores.attention["S2", "S1"]] if early == "duplicate token" else []
+        return in_prompts if name == "duplicate token" else [*in_prompts, scores.random[early]]
+    movers = [scores.to_names, scores.direct]
+    inhibitors = [*movers, scores.attention["END", "S2"], scores.into_movers, scores.recovery]
+    of_family = {"name mover": movers, "negative name mover": movers, "S-inhibition": inhibitors, "relay": inhibitors}
+    return of_family.get(name, [*inhibitors, scores.direct_without])
 
 
 def _at_end(heads: Sequence[Head], rule: str, note: str = "") -> Found:

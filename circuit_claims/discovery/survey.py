@@ -4,8 +4,8 @@ Nothing here knows what is looked for; families, values and tables ask it for nu
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -34,17 +34,24 @@ VERDICT = Budget(first=120, most=960)
 #: What the references of all knock-outs that go through the model together may occupy, in bytes.
 MEMORY = 500_000_000
 
+#: What is known of the task, by the name that it is kept under: the logit difference, and 1 where the model shows it.
+TASK = "logit difference"
+
 #: A number for every head, `[layer, head]`.
 OfHeads = Float[np.ndarray, "layer head"]
 
 
 @dataclass(frozen=True)
 class Survey:
-    """A subject on `n` prompts of the discovery half."""
+    """A subject on `n` prompts of the discovery half.
+
+    known: what has been found of every head, by name, which an unfinished card keeps (see `kept`).
+    """
 
     ioi: IOI
     repeated: RepeatedTokens
     n: int
+    known: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, subject: Subject, *, n: int, seed: int, prepend_bos: bool) -> "Survey":
@@ -56,12 +63,31 @@ class Survey:
     @cached_property
     def logit_difference(self) -> float:
         """The mean logit difference of the untouched model, in logits: what shares are taken of."""
-        return self.estimate(self.ioi.logit_difference())
+        return float(self._task[0])
 
     @cached_property
     def shows_the_task(self) -> bool:
         """Whether claims on the model would find what shares of the logit difference presuppose: else they are noise."""
-        return not self.missing(self.ioi.logit_difference())
+        return bool(self._task[1])
+
+    @property
+    def task_so_far(self) -> tuple[float, bool] | None:
+        """The logit difference and whether the model shows the task, where that is known; nothing is measured."""
+        return None if TASK not in self.known else (self.logit_difference, self.shows_the_task)
+
+    @property
+    def _task(self) -> np.ndarray:
+        def measure() -> np.ndarray:
+            measured = self.ioi.logit_difference()
+            return np.array([self.estimate(measured), not self.missing(measured)], dtype=float)
+
+        return self.kept(TASK, measure)
+
+    def kept(self, name: str, measure: Callable[[], np.ndarray]) -> np.ndarray:
+        """What is known under a name, measured where nothing is."""
+        if name not in self.known:
+            self.known[name] = np.asarray(measure(), dtype=float)
+        return self.known[name]
 
     def missing(self, presupposed: Measurement) -> str:
         """Why a verdict's look would not find what claims presuppose, in a sentence; empty where it would."""

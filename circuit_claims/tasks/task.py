@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuit_claims import forward_passes
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.run import first_difference
 from circuit_claims.heads import Head, head_labels, layer_labels
@@ -395,6 +396,7 @@ class Task:
     def _kept(self, key: tuple, part: tuple, measure: Callable[[], np.ndarray]) -> np.ndarray:
         """What was measured of a part of the prompts: measured once a session."""
         place = ("values", key, self.metric, self.change, self.population, self.prepend_bos, self.fixed, *part)
+        forward_passes.look_up()
         with torch.inference_mode():
             return self.store.get(place, measure)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from circuit_claims.cards.card import CARD_DIR, Card, find_card, read_card
 from circuit_claims.cards.settings import CardSettings
-from circuit_claims.discovery import card_text, families, tables, values
+from circuit_claims.discovery import card_text, families, family_search, tables, values
 from circuit_claims.discovery.__main__ import main
 from circuit_claims.discovery.families import HeadScores, propose
 from circuit_claims.discovery.findings import (
@@ -30,7 +30,7 @@ from circuit_claims.discovery.findings import (
 )
 from circuit_claims.discovery.survey import Survey
 from circuit_claims.heads import Head
-from circuit_claims.subjects.subject import Subject
+from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.induction.repeated_tokens import SCORES
 from tests.support.tiny_models import save_tiny_gpt2
 
@@ -125,7 +125,7 @@ def test_validated_are_those_of_a_family_that_show_it_on_random_tokens():
 
 @pytest.mark.parametrize(("change", "says"), [(0.0101, ""), (-0.0101, ""), (0.0099, "by 0.99%"), (None, "no logit difference")])
 def test_an_early_family_is_in_the_circuit_where_its_knock_out_changes_more_than_one_percent(change, says):
-    note = families._outside_the_circuit(change)
+    note = family_search._outside_the_circuit(change)
     assert says in note if says else note == ""
 
 
@@ -285,7 +285,8 @@ def test_on_random_weights_nothing_is_found_and_a_card_is_written(nobody, tmp_pa
     assert (card.n_layers, card.n_heads, card.families, card.tables) == (*SHAPE, {}, {})
     assert {"logit_difference", "io_probability", "extra_io_prefers_s"} <= card.values.keys()
     assert "prefers_io" not in card.values and "which is not nearly every one" in path.read_text(), "chance is not nearly all"
-    assert card.measured and card.settings == CardSettings(False, "processed", "float32", "default", 60, 0)
+    sha256 = prepare(Settings(str(nobody), "none")).folder.sha256()
+    assert card.measured and card.settings == CardSettings(False, "processed", "float32", "default", 60, 0, sha256)
     assert all("60 prompts of the discovery half" in value.source for value in card.values.values())
     first = path.read_text()
     path.write_text(first.replace("value", "# value", 1) + TAIL)
@@ -363,8 +364,8 @@ def test_the_committed_card_of_the_embedded_model_is_what_discovery_finds(mini: 
     assert settings, "the card says how it was found"
     survey = Survey.of(mini, n=int(settings[1]), seed=int(settings[2]), prepend_bos=False)
     begun: list[str] = []
-    found = families.find(survey, begun.append)
-    assert begun == list(families.STEPS)
+    found = family_search.find(survey, begun.append)
+    assert begun == list(family_search.STEPS)
     assert {name: (family.heads, family.position, bool(family.note)) for name, family in found.items()} == {
         name: (family.heads, family.position, family.role_only) for name, family in card.families.items() if not family.chapter
     }
