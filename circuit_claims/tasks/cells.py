@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from circuit_claims.measure.races.looks import FIRST_LOOK
+from circuit_claims.measure.races.looks import FIRST_LOOK, SCREENING
 
 #: Cells by their numbers, row by row.
 Cells = Int[np.ndarray, " cell"]
@@ -27,13 +27,13 @@ def cells_in_blocks(
     """What `measure` gives for every cell on the first `wanted` of the prompts, and NaN for the others.
 
     kept: gives what was measured under a key, or measures it. measure: a number for each of some cells, and behind them what
-    is common to all cells, if anything. size: of a block, in prompts; the first look of a race ends one besides.
+    is common to all cells, if anything. size: of a block, in prompts; a race's first looks end one besides.
 
     Blocks are kept by the cells that they hold, so that numbers do not depend, not even by rounding, on what else was asked for
     before.
     """
     n = len(prompts)
-    ends = sorted({*range(size, n, size), FIRST_LOOK, n, *map(int, wanted)} - {0})
+    ends = sorted({*range(size, n, size), SCREENING, FIRST_LOOK, n, *map(int, wanted)} - {0})
     parts, first = [], 0
     for last in (end for end in ends if end <= n):
         cells = np.flatnonzero(wanted >= last)

@@ -9,7 +9,7 @@ import numpy as np
 from circuit_claims.measure.measurement import Measurement, Wanted
 from circuit_claims.measure.presuppositions import why_nothing
 from circuit_claims.measure.races import Expected, Race
-from circuit_claims.measure.races.looks import FIRST_LOOK, with_first_look
+from circuit_claims.measure.races.looks import FIRST_LOOK, with_first_looks
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.verdicts.budget import Budget
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED
@@ -62,7 +62,7 @@ def look_by_look(
     limit = measured.limit if lazy else measured.n
     looks = budget.looks(limit) if lazy else [measured.n]
     raced = race is not None and lazy and limit is None
-    looks = with_first_look(looks) if raced else looks
+    looks = with_first_looks(looks) if raced else looks
     by_cell = measured.cells if raced else None
     confidence = 1 - (1 - budget.confidence) / len(looks)
     running, bearing, counts = None, None, None
@@ -78,8 +78,8 @@ def look_by_look(
             if by_cell is not None:
                 bearing, counts = running.bearing(Expected(low, high)), counts_of(samples)
         nothing = why_nothing(samples.presupposed, confidence, seed)
-        if nothing and raced and n == FIRST_LOOK:
-            continue  # so few prompts do not show what is presupposed as clearly as they show which cells are far off
+        if raced and (n < FIRST_LOOK or (nothing and n < budget.first)):
+            continue  # so few prompts show which cells are far off; a verdict, or what it presupposes, asks for more of them
         if nothing and lazy and measured.whole is not None and n < looks[-1]:
             # Whether all prompts together would show a whole costs little; a share of it on all of them may cost much.
             whole = measured.whole.take(looks[-1])
@@ -93,7 +93,7 @@ def look_by_look(
     effects = {}
     if by_cell is not None:
         grid = _grid(samples)
-        effects = {"measured": grid.effects, "of": int(np.prod(by_cell)) * max(samples.n, looks[1] if len(looks) > 1 else 0)}
+        effects = {"measured": grid.effects, "of": int(np.prod(by_cell)) * max(samples.n, budget.first)}
     fixed = samples.n if not lazy or samples.n < n or n == limit else limit
     return Seen(samples, observed, ci_low, ci_high, low, high, nothing, verdict, effects, fixed)
 

@@ -2,10 +2,12 @@
 
 from circuit_claims.option_checks import FEWEST_PROMPTS
 
-#: Prompts at a race's first look, at which every cell is measured: as few as an interval may be made of.
+#: Prompts on which every cell is measured before anything else: enough to leave out the cells that are far off.
+SCREENING = 16
+#: Prompts at the first look that may give a verdict: as few as an interval may be made of.
 FIRST_LOOK = FEWEST_PROMPTS
 
 
-def with_first_look(looks: list[int]) -> list[int]:
-    """The looks of a verdict, with a race's first one before them where it comes earlier."""
-    return [FIRST_LOOK, *looks] if looks[0] > FIRST_LOOK else looks
+def with_first_looks(looks: list[int]) -> list[int]:
+    """The looks of a verdict, with a race's own before them, where they come earlier."""
+    return [*(look for look in (SCREENING, FIRST_LOOK) if look < looks[0]), *looks]
