@@ -25,6 +25,12 @@ MEASURED_ELSEWHERE = "measured on another model"
 BASES = (PUBLISHED, DEFINITION, RE_MEASURED, PUBLISHED_ELSEWHERE, MEASURED_ELSEWHERE)
 
 
+def of_another(value: Published, whose: str) -> Published:
+    """A value as one of something else than what is under test; `whose` says of what."""
+    basis = {PUBLISHED: PUBLISHED_ELSEWHERE, RE_MEASURED: MEASURED_ELSEWHERE}.get(value.basis, value.basis)
+    return replace(value, basis=basis, card=whose)
+
+
 def with_bases(card: "Card", others: "Sequence[Card]") -> "Card":
     """The card with its basis and title on each value and table, and beside them what `others` publish under the same key."""
     basis, title = card.basis_of_values, card.title

@@ -4,6 +4,7 @@ A row is called what the autoencoder is called (`mini-sae`, `gpt2-small-res-jb/b
 what is said of its parts, `mini-sae: a name comes next`.
 """
 
+from circuit_claims.cards.bases import of_another
 from circuit_claims.cards.card import Card
 from circuit_claims.cards.schema import Published
 from circuit_claims.sae.loaded import LoadedSae
@@ -15,7 +16,12 @@ def published(card: Card, sae: LoadedSae, quantity: str) -> Published:
 
     Raises Untested where it has none.
     """
-    return card.table(f"sae {quantity}")[name_of(sae), "value"]
+    return for_sae(card.table(f"sae {quantity}")[name_of(sae), "value"], sae)
+
+
+def for_sae(value: Published, sae: LoadedSae) -> Published:
+    """What the card says, as another autoencoder's where a control stands for that one."""
+    return of_another(value, f"the SAE {name_of(sae)}") if "stands_for" in sae.facts else value
 
 
 def name_of(sae: LoadedSae) -> str:

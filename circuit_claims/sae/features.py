@@ -24,7 +24,7 @@ from circuit_claims.engine.run import Run
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Samples
 from circuit_claims.measure.store import SessionStore
-from circuit_claims.sae.card_rows import part_of
+from circuit_claims.sae.card_rows import for_sae, part_of
 from circuit_claims.sae.concepts import MEANINGS, Lexicon, Marks, Meaning, lexicon
 from circuit_claims.sae.dashboards import dashboard
 from circuit_claims.sae.loaded import ACTIVATIONS, LoadedSae
@@ -319,7 +319,7 @@ class NamedFeature:
     def published(self, column: str) -> Published:
         """What the card says of it: "F1", "ablation" or "steering"."""
         table = "sae features" if column == "F1" else "sae effects"
-        return self.features.card.table(table)[self.row, column]
+        return for_sae(self.features.card.table(table)[self.row, column], self.features.sae)
 
     def _where(self, table: str) -> tuple[int, float]:
         there = self.features.card.table(table)

@@ -276,7 +276,7 @@ class Expectation:
         fields |= samples.facts
         if isinstance(bound, Published) and bound.readings:
             fields["readings"] = [dataclasses.asdict(reading) for reading in bound.readings]
-        fields |= expected_from.row_fields(bound)
+        fields |= expected_from.row_fields(bound, fields.get("figure"))
         return self.ledger.row(
             kind=self.kind or kind,
             quantity=samples.quantity,

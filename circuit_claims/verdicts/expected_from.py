@@ -13,12 +13,16 @@ from circuit_claims.cards.card import Card, Published
 from circuit_claims.verdicts.rows import Row
 
 
-def row_fields(bound: float | Published) -> dict[str, Any]:
-    """What a row says of where its bound comes from."""
+def row_fields(bound: float | Published, figure: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a row says of where its bound comes from, with its figure where that shows another model's numbers."""
     if not isinstance(bound, Published):
         return {"basis": DEFINITION}
     beside = [dataclasses.asdict(other) for other in bound.beside]
-    return {"basis": bound.basis or DEFINITION, "card": bound.card, "beside": beside}
+    fields = {"basis": bound.basis or DEFINITION, "card": bound.card, "beside": beside}
+    if figure and figure.get("expected") and bound.basis in (PUBLISHED_ELSEWHERE, MEASURED_ELSEWHERE):
+        whose = f"{'published for' if bound.basis == PUBLISHED_ELSEWHERE else 'measured on'} {bound.card}"
+        fields["figure"] = figure | {"whose": whose}
+    return fields
 
 
 def said(row: Row) -> str:

@@ -43,6 +43,7 @@ class Row:
     "counts", "part": {"label", "counts"}, "apart": {"label", "count"}, "lines": [{"x", "label"}], "scale", "remark"};
     {"kind": "panels", "title", "x", "x_axis", "panels": [{"y_axis", "curves": [{"label", "values"}]}], "remark"}; or the
     dashboard of an SAE's feature, {"kind": "feature", ...}, for the feature page (see `circuit_claims.sae.dashboards`).
+    "whose" says of a figure with "expected" whose numbers these are, where they are another model's.
     `sae` is the sparse autoencoder that the claim is about: {"sae", "source", "sha256", "hook", "architecture", "features"};
     with "feature" and "meaning" besides where the claim is about one feature.
     `effects`: of a sweep, how many effects (one cell on one prompt) were measured, and of how many, had all cells been measured

@@ -29,6 +29,7 @@ class Distribution:
     mean: float | None
     expected: tuple[float | None, float | None]
     unit: str = ""
+    whose: str = ""
 
     @classmethod
     def read(cls, figure: dict[str, Any]) -> "Distribution":
@@ -61,6 +62,7 @@ class Distribution:
             mean=finite(figure.get("mean")),
             expected=(finite(ends[0]), finite(ends[1])),
             unit=text_of(figure, "unit"),
+            whose=text_of(figure, "whose"),
         )
 
     @property
@@ -122,7 +124,7 @@ class Distribution:
         said = [f"{name} {short(self.mean)}" for name in [self.name_of_mean] if self.mean is not None]
         said += [f"quartiles {', '.join(short(quartile) for quartile in self.quartiles)}"]
         said += [f"smallest {short(min(self.values))}", f"largest {short(max(self.values))}"]
-        said += [f"expected {_range(*self.expected)}"] if self.expected != (None, None) else []
+        said += [f"{self.whose or 'expected'} {_range(*self.expected)}"] if self.expected != (None, None) else []
         return f"Distribution over {_prompts(len(self.values))}{f', in {self.unit}' if self.unit else ''}: {'; '.join(said)}."
 
 
@@ -149,7 +151,7 @@ def _drawn(spread: Distribution) -> str:
             ends = (view[0] if low is None else low, view[1] if high is None else high)
             axes.axvspan(
                 *(min(max(end, view[0]), view[1]) for end in ends),
-                color=BAND, linewidth=0, label=f"expected {_range(low, high)}",
+                color=BAND, linewidth=0, label=f"{spread.whose or 'expected'} {_range(low, high)}",
             )  # fmt: skip
         axes.bar(edges[:-1], counts, width, align="edge", color=INK, alpha=0.35, linewidth=0)
         gathered = ((left, spread.below, f"← {spread.below}"), (right - width, spread.above, f"{spread.above} →"))

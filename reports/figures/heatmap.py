@@ -43,6 +43,7 @@ class Heatmap:
     """{"rows", "columns", "values", "row_axis", "column_axis", "unit", "marks"}, read and checked; marked cells are outlined.
 
     expected: the published table, of the same shape: then three maps are drawn, expected, observed and their difference.
+    whose: what to call that table where it is another model's, such as "published for GPT-2 small".
     """
 
     values: Table
@@ -53,6 +54,7 @@ class Heatmap:
     unit: str = ""
     marks: tuple[tuple[int, int], ...] = ()
     expected: Table | None = None
+    whose: str = ""
 
     @classmethod
     def read(cls, figure: dict[str, Any]) -> "Heatmap":
@@ -76,6 +78,7 @@ class Heatmap:
             unit=text_of(figure, "unit"),
             marks=marks,
             expected=expected,
+            whose=text_of(figure, "whose"),
         )
 
     def draw(self) -> str:
@@ -106,6 +109,7 @@ class Heatmap:
         """How what was observed goes with what was expected: Pearson's correlation over the cells, the largest difference."""
         if self.expected is None:
             return ""
+        name = self.whose or "expected"
         pairs = [
             (expected, observed, row, column)
             for row, (before, after) in enumerate(zip(self.expected, self.values, strict=True))
@@ -113,14 +117,14 @@ class Heatmap:
             if expected is not None and observed is not None
         ]
         if not pairs:
-            return "No cell is both expected and observed."
+            return f"No cell is both {name} and observed."
         r = _pearson([pair[0] for pair in pairs], [pair[1] for pair in pairs])
         correlation = "without a correlation, for want of variation" if r is None else f"correlation {wording.number(r, 3)}"
         expected, observed, row, column = max(pairs, key=lambda pair: abs(pair[1] - pair[0]))
         return (
-            f"Expected against observed over {len(pairs):,} cells: {correlation}; largest difference "
+            f"{name[:1].upper()}{name[1:]} against observed over {len(pairs):,} cells: {correlation}; largest difference "
             f"{short(observed - expected)}{in_unit(self.unit)} at {self.name(row, column)} "
-            f"(expected {short(expected)}, observed {short(observed)})."
+            f"({name} {short(expected)}, observed {short(observed)})."
         )
 
     def name(self, row: int, column: int) -> str:
@@ -178,11 +182,11 @@ def _drawn(heatmap: Heatmap) -> str:
     from matplotlib.patches import Rectangle
 
     shared = _limit(heatmap.values, *([heatmap.expected] if heatmap.expected else []))
-    panels = [("", heatmap.values, _MAP, shared)]
+    panels, first = [("", heatmap.values, _MAP, shared)], "another model's" if heatmap.whose else "expected"
     if heatmap.expected is not None:
         difference = _difference(heatmap)
         panels = [
-            ("expected", heatmap.expected, _MAP, shared),
+            (first, heatmap.expected, _MAP, shared),
             ("observed", heatmap.values, _MAP, shared),
             ("difference", difference, _MAP_OF_DIFFERENCES, _limit(difference)),
         ]
@@ -232,7 +236,7 @@ def _drawn(heatmap: Heatmap) -> str:
                 axes.set_title(title, fontsize=9)
             for row, column in heatmap.marks:
                 axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=1.6, clip_on=False))
-            if title != "expected":  # which shares its scale with the map beside it
+            if title != first:  # the first of three shares its scale with the map beside it
                 lines = units[title]
                 room = 0.75 + 0.14 * max(len(lines) - 1, 0)
                 bars.append(

@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from circuit_claims.reports import wording
+from circuit_claims.reports import bases, wording
 
 _WIDTH, _HEIGHT = 168, 22
 #: Room below for the numbers at the ends of the expected range.
@@ -56,7 +56,8 @@ def strip(row: dict[str, Any]) -> str:
     if ci_low is not None and ci_high is not None:
         parts.append(f'<line class="interval" x1="{x(ci_low)}" y1="{middle}" x2="{x(ci_high)}" y2="{middle}"/>')
     parts.append(f'<circle class="dot" cx="{x(value)}" cy="{middle}" r="3.6"/>')
-    said = escape(f"expected {wording.expected(row)}; observed {wording.observed_with_interval(row)}")
+    held = bases.expected(row) if bases.is_foreign(row) else f"expected {wording.expected(row)}"
+    said = escape(f"{held}; observed {wording.observed_with_interval(row)}")
     return (
         f'<svg class="strip" role="img" aria-label="{said}" viewBox="0 0 {_WIDTH} {_HEIGHT + _NUMBERS}" '
         f'width="{_WIDTH}" height="{_HEIGHT + _NUMBERS}"><title>{said}</title>{"".join(parts)}</svg>'

@@ -18,7 +18,7 @@ from circuit_claims.cards.bases import (
     PUBLISHED_ELSEWHERE,
     RE_MEASURED,
 )
-from circuit_claims.reports import bases, compare, compare_page, journal
+from circuit_claims.reports import bases, compare, compare_page, figures, journal
 from circuit_claims.reports.__main__ import render_journal
 from circuit_claims.reports.render import render
 from circuit_claims.reports.terminal import table
@@ -154,6 +154,18 @@ def test_every_format_of_the_report_says_the_basis_and_what_is_beside(tmp_path):
     assert [line["card"] for line in flat] == [MINI, GPT2, ""]
     assert json.loads(flat[0]["beside"]) == [BESIDE] and flat[1]["beside"] == "[]"
     assert json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))["rows"][0]["beside"] == [BESIDE]
+
+
+def test_no_figure_calls_another_models_numbers_expected():
+    for figure in (
+        {"kind": "heatmap", "title": "t", "values": [[1, 2]], "expected": [[1, 3]]},
+        {"kind": "distribution", "title": "t", "values": [1, 2, 3], "mean": 2, "expected": [1, None]},
+    ):
+        own, foreign = (figures.draw(figure | more, "a") for more in ({}, {"whose": "published for GPT-2 small"}))
+        assert "xpected" in own.svg and "published for" not in own.svg + own.note
+        assert "xpected" not in foreign.svg + foreign.note and "ublished for GPT-2 small" in foreign.svg
+    assert "expected 6.8 … 8.3; observed" in figures.strip(row(RE_MEASURED))
+    assert "published for GPT-2 small: 6.8 … 8.3; observed" in figures.strip(row(PUBLISHED_ELSEWHERE))
 
 
 @pytest.mark.parametrize(

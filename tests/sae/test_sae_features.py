@@ -264,11 +264,16 @@ def test_every_meaning_that_predicts_something_predicts_words_that_there_are(fea
 
 
 def test_a_shuffled_control_is_put_to_what_is_said_of_the_one_that_it_stands_for(features, sae):
+    from circuit_claims.cards.bases import MEASURED_ELSEWHERE, RE_MEASURED
+    from circuit_claims.cards.schema import Published
     from circuit_claims.fixtures.sae import _shuffled, original
-    from circuit_claims.sae.card_rows import name_of
+    from circuit_claims.sae.card_rows import for_sae, name_of
 
     control = _shuffled(sae)
     assert name_of(control) == sae.facts["sae"] != control.facts["sae"]
+    value = Published("k", 1.0, None, None, "share", "me", basis=RE_MEASURED, card="mini")
+    assert for_sae(value, sae) is value and for_sae(value, control).basis == MEASURED_ELSEWHERE
+    assert for_sae(value, control).card == f"the SAE {sae.facts['sae']}"
     assert control.architecture == sae.architecture
     vectors = torch.randn(4, 32, generator=torch.Generator().manual_seed(0))
     assert (control.reconstruct(vectors) - sae.reconstruct(vectors)).abs().max() > 0.1

@@ -201,3 +201,16 @@ def _bare(node: ast.AST) -> bool:
     if isinstance(node, ast.Attribute) and node.attr in ("value", "low", "high", "within"):
         return True
     return any(map(_bare, ast.iter_child_nodes(node)))
+
+
+@pytest.mark.parametrize(("subject", "whose"), [("gpt2", None), ("planted", "published for GPT-2 small"), ("mini", None)])
+def test_a_figure_says_whose_the_numbers_are_that_it_shows_as_expected(subject, whose):
+    samples = dataclasses.replace(LEVEL, distribution=True)
+    bound = dataclasses.replace(card(subject)["logit_difference"], low=1.0)
+    paper = Paper()
+    expect = Expect(paper, Budget(120, 960), seed=0)
+    expect(samples).above(bound)
+    expect(samples).above(1)
+    figures = [row.figure for row in paper.rows]
+    assert all(figure is not None and figure["expected"] == [1.0, None] for figure in figures)
+    assert [figure.get("whose") for figure in figures if figure] == [whose, None]
