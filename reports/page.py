@@ -95,7 +95,7 @@ def claim_of(row: dict[str, Any], anchor: str, holm: str) -> dict[str, Any]:
         "foreign": bases.is_foreign(row),
         "beside": bases.beside(row),
         "observed": wording.observed(row),
-        "interval": wording.interval(row),
+        "interval": wording.interval(row, brief=True),
         "measure": _measure(row),
         "strip": Markup(figures.strip(row)),
         "n": wording.sample_size(row),
@@ -216,7 +216,7 @@ def _ends(row: dict[str, Any]) -> tuple[float, float] | None:
 
 def _measure(row: dict[str, Any]) -> str:
     unit = "" if wording.is_rate(row) or wording.is_rank(row) else row.get("unit") or ""
-    return ", ".join(str(part) for part in dict.fromkeys((row.get("quantity"), unit)) if part)
+    return ", ".join(str(part) for part in dict.fromkeys((wording.populations(row), row.get("quantity"), unit)) if part)
 
 
 def _details(row: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,8 +1,8 @@
 """The table that closes a run in the terminal: claim, expected, observed with its interval, n, verdict.
 
 Plain text, made for a given width. Where the claims' names have no room beside the numbers, each gets a line of its own above
-them: a name that is cut to a few letters tells nobody which claim fell. Many claims of a chapter that are untested for one
-reason, as where the model has no card, are one line.
+them, and where the verdict has none either, it moves up too: a name that is cut to a few letters tells nobody which claim fell.
+Many claims of a chapter that are untested for one reason, as where the model has no card, are one line.
 """
 
 from collections import Counter
@@ -43,8 +43,12 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
     verdict_width = max(len("verdict"), *(cell_len(_verdict(row)) for row in rows))
     room = width - sum(widths[1:]) - verdict_width - len(_GAP) * 5
     stacked = room < min(widths[0], _LEAST_NAME)
+    # Where numbers and verdict have no room beside each other, the verdict stands beside the name above them.
+    above = stacked and len(_GAP) * 6 + sum(widths[1:]) + verdict_width > width
     widths[0] = len(_GAP) if stacked else min(room, widths[0])
-    lines = [_line(("" if stacked else _HEADINGS[0], *_HEADINGS[1:]), widths, "verdict")]
+    beside = max(width, _LEAST_NAME) - len(_GAP) * 2 - verdict_width
+    lines = [_named(_HEADINGS[0], beside, "verdict")] if above else []
+    lines.append(_line(("" if stacked else _HEADINGS[0], *_HEADINGS[1:]), widths, "" if above else "verdict"))
     in_chapters = chapters.by_chapter(rows)
     for folder, chapter in in_chapters.items():
         heading = chapters.title(folder)
@@ -56,11 +60,13 @@ def table(rows: Sequence[dict[str, Any]], width: int) -> list[Line]:
             if row.get("verdict") == UNTESTED and wording.reason(row) in alike:
                 continue
             name, *numbers = cells[id(row)]
-            if stacked:
+            if above:
+                lines.append(_named(name, beside, _verdict(row)))
+            elif stacked:
                 lines.append(Line(_GAP + shorten_name(name, max(width - len(_GAP), _LEAST_NAME))))
-                name = ""
-            lines.append(_line((name, *numbers), widths, _verdict(row)))
-            said = ["contested"] if wording.readings(row) else []
+            name = "" if stacked else name
+            lines.append(_line((name, *numbers), widths, "" if above else _verdict(row)))
+            said = [*(["contested"] if wording.readings(row) else []), wording.populations(row)]
             if row.get("verdict") not in _QUIET:
                 said.append(wording.reason(row))
             if any(said):
@@ -116,7 +122,12 @@ def shorten_name(name: str, width: int) -> str:
 def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
     name = wording.name_of(row)
     held_against = f"({wording.expected(row)})" if bases.is_foreign(row) else wording.expected(row)
-    return name, held_against, wording.observed_with_interval(row), wording.sample_size(row)
+    observed = " ".join(part for part in (wording.observed(row), wording.interval(row, brief=True)) if part)
+    return name, held_against, observed, wording.sample_size(row)
+
+
+def _named(name: str, width: int, verdict: str) -> Line:
+    return Line(_GAP + set_cell_size(shorten_name(name, width), width) + _GAP, verdict)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], verdict: str) -> Line:

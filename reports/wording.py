@@ -128,15 +128,33 @@ def observed(row: dict[str, Any]) -> str:
     return number(_scaled(row, value), _decimals(row)) + (" %" if is_rate(row) else "")
 
 
-def interval(row: dict[str, Any]) -> str:
-    """The confidence interval, `[0.551, 0.673]`; "exact" where there was no sampling; or nothing where there is none."""
+def is_universal(row: dict[str, Any]) -> bool:
+    """Whether the row is about every population of prompts: its ends are a range over those tried, and no interval."""
+    return row.get("kind") == "universal" or str(row.get("op") or "").startswith("always")
+
+
+def populations(row: dict[str, Any]) -> str:
+    """What the range of a universal claim is over: `range over 12 populations`; nothing for any other claim."""
+    if not is_universal(row) or (row.get("ci_low") is None and row.get("ci_high") is None):
+        return ""
+    number = row.get("populations")
+    return f"range over {number:,} population{'s' if number != 1 else ''}" if number else "range over populations"
+
+
+def interval(row: dict[str, Any], *, brief: bool = False) -> str:
+    """The confidence interval, `[0.551, 0.673]`; "exact" where there was no sampling; or nothing where there is none.
+
+    Of a universal claim, `0.551 … 0.673 (range over 12 populations)`; brief: without what is in parentheses.
+    """
     low, high = row.get("ci_low"), row.get("ci_high")
     if low is None and high is None:
         return ""
     if row.get("exact") is True and low == high:
         return EXACT
     decimals = None if is_rank(row) else _decimals(row)
-    ends = (number(_scaled(row, end), decimals) if end is not None else "…" for end in (low, high))
+    ends = [number(_scaled(row, end), decimals) if end is not None else "…" for end in (low, high)]
+    if is_universal(row):
+        return " … ".join(ends) + ("" if brief else f" ({populations(row)})")
     return f"[{', '.join(ends)}]"
 
 

@@ -109,3 +109,30 @@ def test_many_claims_that_are_untested_for_one_reason_are_one_line(width):
     assert "1 holds · 1 refuted · 1 inconclusive · 7 untested" in lines
     fewer = [str(line) for line in table([*rows(), *alike[1:]], width)]
     assert sum("needs" in line for line in fewer) == 5, "of five, each is named"
+
+
+def wide() -> list[dict]:
+    """Rows of which the numbers alone fill eighty columns."""
+    numbers = {"op": "within", "expected_low": -12345.5, "expected_high": 12345.5, "observed": 1.0, "n": 99999}
+    ends = {"ci_low": -98765.4, "ci_high": 98765.4}
+    return [Row(f"ioi/c/{LONG}[L9H9]", "", "ioi", verdict="known false", **numbers, **ends).as_dict(), *rows()]
+
+
+@pytest.mark.parametrize("width", [65, 66])
+def test_where_numbers_and_verdict_have_no_room_beside_each_other_the_verdict_stands_above(width):
+    lines = table(wide(), width)
+    assert max(cell_len(str(line)) for line in lines) <= width
+    header, numbers = lines[0], lines[1]
+    assert header.text.split() == ["claim"] and header.verdict == "verdict"
+    assert numbers.text.split() == ["expected", "observed", "n"] and not numbers.verdict
+    first = next(i for i, line in enumerate(lines) if line.verdict == "known false")
+    assert "· L9H9" in lines[first].text and "99,999" in lines[first + 1].text
+    assert numbers.text.index("expected") == lines[first + 1].text.index("−")
+
+
+def test_the_ends_of_a_universal_claim_are_a_range_and_no_interval():
+    numbers = {"op": "always >", "expected_low": 0.0, "observed": 2.5, "ci_low": 2.5, "ci_high": 3.5, "n": 960}
+    row = Row("ioi/c/always", "", "ioi", kind="universal", verdict=HOLDS, populations=32, **numbers).as_dict()
+    lines = [str(line) for line in table([row], 100)]
+    assert any("2.50 2.50 … 3.50" in line and "[" not in line for line in lines)
+    assert any(line.strip() == "range over 32 populations" for line in lines)

@@ -138,3 +138,14 @@ def test_a_name_calls_nothing_published_that_the_statement_does_not():
     assert wording.name_of(row | {"statement": "The mean is the published one."}) == "mean logit difference is as published"
     assert wording.name_of(row | {"statement": "The mean is the one on its card."}) == "mean logit difference is as on its card"
     assert wording.name_of(row) == wording.name_of(row | {"statement": None}) == "mean logit difference is as published"
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(12, "range over 12 populations"), (1, "range over 1 population"), (None, "range over populations")]
+)
+def test_a_universal_claim_has_a_range_over_populations(number, said):
+    row = {"kind": "universal", "op": "always <", "observed": -5.96, "ci_low": -8.89, "ci_high": -5.96, "populations": number}
+    assert wording.observed_with_interval(row) == f"−5.96 −8.89 … −5.96 ({said})"
+    assert wording.interval(row, brief=True) == "−8.89 … −5.96"
+    assert wording.populations(row) == said
+    assert wording.populations(row | {"kind": "magnitude", "op": "<"}) == wording.populations({"kind": "universal"}) == ""

@@ -197,7 +197,7 @@ def test_a_universal_claim_keeps_one_row_with_its_worst_value(expect, paper):
     for mean in (3.0, 1.0, 2.0):
         expect(normal(mean, 16)).always_above(0)
     (row,) = paper.rows
-    assert (row.verdict, row.n, row.kind) == (HOLDS, 48, "universal")
+    assert (row.verdict, row.n, row.populations, row.kind) == (HOLDS, 48, 3, "universal")
     assert row.observed == min(normal(mean, 16).estimate for mean in (3.0, 1.0, 2.0))
 
 
