@@ -60,6 +60,7 @@ class Collector:
         self.rows: list[tuple[int, dict[str, Any]]] = []
         self._order: dict[str, int] = {}  # every collected test, by its place in the collection
         self._taken: dict[str, int] = {}  # how many of a test's rows are in already
+        self._session = datetime.now(UTC)  # what comes before the first claim, such as loading, is a part of the run
         self._started: datetime | None = None
         self._ran = False
         self._page: Path | None = None
@@ -198,7 +199,7 @@ class Collector:
             self._failure = self._failure or f"{self._journal}: {error.strerror}"
 
     def _meta(self) -> dict[str, Any]:
-        started = {"started": self._started.isoformat(timespec="seconds")} if self._started else {}
+        started = {"started": self._session.isoformat(timespec="seconds")} if self._started else {}
         arguments = [str(argument) for argument in self.config.invocation_params.args]
         return {**session_of(self.config).meta, **started, "pytest_args": arguments}
 
@@ -215,7 +216,7 @@ class Collector:
             said.append(_said_missing(missing))
         return {
             "finished": finished.isoformat(timespec="seconds"),
-            "duration_s": round((finished - self._started).total_seconds(), 3) if self._started else None,
+            "duration_s": round((finished - self._session).total_seconds(), 3) if self._started else None,
             "counts": wording.counts(self.sorted_rows()),
             "bases": bases.record(self.sorted_rows()),
             "warnings": said,
