@@ -3,17 +3,27 @@
 What has been measured is kept by its name (`Survey.known`), so that a search that was stopped goes on where it was.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
-from circuit_claims.discovery.families import LOOKS, Found, HeadScores, asked_of, name_movers, propose
+from circuit_claims.discovery.combined_sweeps import beside, minus, plus
+from circuit_claims.discovery.families import (
+    ATTENTION,
+    BACKUP,
+    EFFECT,
+    LOOKS,
+    Found,
+    HeadScores,
+    asked_of,
+    name_movers,
+    propose,
+)
 from circuit_claims.discovery.survey import OfHeads, Survey
 from circuit_claims.heads import Head
 from circuit_claims.tasks.induction.repeated_tokens import SCORES, Score
-from circuit_claims.tasks.operations.knockouts import KnockedOut
 
 #: Change of the logit difference from which on a family belongs to the circuit: the paper's 1 % for a node (section 4.3).
 IN_CIRCUIT = 0.01
@@ -100,17 +110,44 @@ def measured(survey: Survey, at: At) -> HeadScores:
         for name, measure in wanted.items():
             survey.kept(name, measure if possible else lambda: nothing)
 
-    sweeps = {_attention_name(roles): ioi.attention_sweep(of=roles[0], to=roles[1]) for roles in ROLES}
-    step(0, {name: partial(survey.cells, sweep) for name, sweep in sweeps.items()})
-    step(1, {DIRECT: lambda: survey.cells(ioi.path_sweep())}, possible=survey.shows_the_task)
-    step(2, {RECOVERY: lambda: survey.cells(ioi.head_sweep(at="END"))}, possible=survey.shows_the_task)
+    step(0, _attention(survey))
+    known = scores_so_far(survey)
+    to_names, to_S2 = known.to_names > ATTENTION, known.attention["END", "S2"] > ATTENTION
+    direct, recovery = ioi.path_sweep(), ioi.head_sweep(at="END")
+    step(1, {DIRECT: lambda: survey.beyond(direct, EFFECT, -EFFECT, among=to_names)}, possible=survey.shows_the_task)
+    step(2, {RECOVERY: lambda: survey.beyond(recovery, EFFECT, among=to_S2)}, possible=survey.shows_the_task)
     step(3, {_random_name(score): partial(survey.random_token_scores, score) for score in SCORES})
     movers = name_movers(scores_so_far(survey))
-    step(4, {INTO_MOVERS: lambda: survey.cells(ioi.path_sweep(to=movers, into="q"))}, possible=bool(movers))
+    into = ioi.path_sweep(to=movers, into="q") if movers else None
+    step(4, {INTO_MOVERS: lambda: survey.beyond(into, EFFECT) if into else nothing}, possible=bool(movers))
     if not movers:
         survey.kept(DIRECT_WITHOUT, lambda: survey.known[DIRECT])
-    step(5, {DIRECT_WITHOUT: lambda: survey.cells(ioi.path_sweep_without(movers))})
+
+    def without() -> OfHeads:
+        grown = survey.beyond(minus(ioi.path_sweep_without(movers), direct), BACKUP, among=to_names)
+        return survey.known[DIRECT] + grown
+
+    step(5, {DIRECT_WITHOUT: without})
     return scores_so_far(survey)
+
+
+def _attention(survey: Survey) -> dict[str, Callable[[], OfHeads]]:
+    """Attention between all roles, on as many prompts as tell which heads attend to what their family does.
+
+    To the two names of the first clause it is their sum that counts.
+    """
+    looked_for = {("END", "S2"), ("S2", "S1")}
+
+    @cache
+    def grid() -> Mapping[tuple[str, str], OfHeads]:
+        sweeps = [survey.ioi.attention_sweep(of=of, to=to) for of, to in ROLES]
+        every = beside([*sweeps, plus(sweeps[0], sweeps[1])], survey.ioi.chunk)
+        asked, model = [*(roles in looked_for for roles in ROLES), True], survey.ioi.subject.transformer
+        among = np.tile(np.repeat(asked, model.n_heads), (model.n_layers, 1))
+        found = np.split(survey.beyond(every, ATTENTION, among=among), len(asked), axis=1)
+        return dict(zip(ROLES, found, strict=False))
+
+    return {_attention_name(roles): lambda roles=roles: grid()[roles] for roles in ROLES}
 
 
 def _attention_name(roles: tuple[str, str]) -> str:
@@ -131,7 +168,11 @@ def _with_knock_outs(survey: Survey, scores: HeadScores, found: dict[str, Found]
     changes = {}
     losses: dict[Head, float] = {}
     possible = survey.shows_the_task and named
-    lost = survey.kept(KNOCKED_OUT, lambda: _lost(survey, [*alone, *joint]) if possible else np.zeros(0)).tolist()
+
+    def measure() -> np.ndarray:  # a head's own loss is evidence, and what a family costs decides
+        return np.array([*survey.lost(alone, EFFECT), *survey.lost(joint, IN_CIRCUIT)])
+
+    lost = survey.kept(KNOCKED_OUT, measure if possible else lambda: np.zeros(0)).tolist()
     if possible:
         losses = dict(zip(named, lost, strict=False))
         changes = dict(zip(early, lost[len(alone) :], strict=True))
@@ -141,12 +182,6 @@ def _with_knock_outs(survey: Survey, scores: HeadScores, found: dict[str, Found]
         evidence = {head: _evidence(name, head, scores, losses.get(head)) for head in family.heads}
         settled[name] = replace(family, note=note, evidence=evidence)
     return settled
-
-
-def _lost(survey: Survey, settings: Sequence[KnockedOut]) -> np.ndarray:
-    """What each knock-out costs, as a share of the logit difference."""
-    left = [survey.estimate(measured) for measured in survey.knocked_out(settings)]
-    return 1 - np.array(left) / survey.logit_difference
 
 
 def _outside_the_circuit(change: float | None) -> str:

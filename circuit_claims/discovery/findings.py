@@ -12,11 +12,10 @@ from typing import Any
 
 from circuit_claims.cards.schema import CardError, Entry
 from circuit_claims.cards.values import read_table, read_value
-from circuit_claims.discovery.survey import Survey
+from circuit_claims.discovery.survey import TENTH, Survey
 from circuit_claims.measure.measurement import Measurement
 
-#: Of a logit difference: a tenth, as wide as the ones published for GPT-2 small are apart.
-TENTH = 0.1
+#: `TENTH`, of a logit difference: as wide as the ones published for GPT-2 small are apart.
 #: Of a share of the logit difference, a rate of heads or a correlation: what another choice of names and fillers may move.
 SHARE = 0.1
 #: Of a probability: five points.
@@ -95,14 +94,14 @@ def _refused(where: str, given: dict[str, Any], read: Callable[[Entry], Any]) ->
 
 def near(survey: Survey, measurement: Measurement, unit: str, tolerance: float | None = None) -> Value:
     """What was found, to within a tolerance (a tenth of it where none is given), or its noise where that is more."""
-    value = survey.estimate(measurement)
+    value = survey.estimate(measurement, tolerance)
     allowed = TENTH * abs(value) if tolerance is None else tolerance
-    return Value(rounded(value), unit, within=rounded_up(max(allowed, survey.noise(measurement))))
+    return Value(rounded(value), unit, within=rounded_up(max(allowed, survey.noise(measurement, tolerance))))
 
 
 def rate(survey: Survey, measurement: Measurement) -> Value:
     """A rate near 0 or 1, to within a point, or five points where a verdict's interval reaches further than one."""
-    value, (low, high) = survey.estimate(measurement), survey.interval(measurement)
+    value, (low, high) = survey.estimate(measurement, RATE), survey.interval(measurement, RATE)
     reaches = value - low if value > 0.5 else high - value
     return Value(rounded(value), "rate", within=RATE if reaches <= RATE else rounded_up(max(NOISY_RATE, reaches)))
 
@@ -151,6 +150,6 @@ def table(
     note: str = "",
 ) -> Table:
     """What was found in every cell, to within one tolerance for all, or the noise of the noisiest where that is more."""
-    values = {name: tuple(rounded(survey.estimate(cell)) for cell in cells) for name, cells in rows.items()}
-    noise = max(survey.noise(cell) for cells in rows.values() for cell in cells)
+    values = {name: tuple(rounded(survey.estimate(cell, tolerance)) for cell in cells) for name, cells in rows.items()}
+    noise = max(survey.noise(cell, tolerance) for cells in rows.values() for cell in cells)
     return Table(tuple(columns), values, rounded_up(max(tolerance, noise)), unit, note)

@@ -29,6 +29,8 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "duplicate token": ("duplicate token",),
     "previous token": ("previous token",),
 }
+#: Prompts of each template and order at the first look at a table of them: a tenth of a share needs few.
+FIRST_OF_EACH = 10
 WITHOUT, WITH = "without the node", "with the node"
 
 
@@ -72,20 +74,22 @@ def by_template(survey: Survey, card: Card, *, prepend_bos: bool) -> Findings:
         key, overall_key = "faithfulness_with_BOS", "overall_faithfulness_with_BOS"
         if survey.ioi.subject.tokenizer.bos_token_id is None:
             return Findings(left_out=dict.fromkeys((key, overall_key), "the tokenizer has no BOS token"))
+    survey = survey.looking_first_at(FIRST_OF_EACH)
     measured = faithfulness_table(survey.ioi, nodes, prepend_bos=prepend_bos)
+    least = TENTH * survey.logit_difference
     try:
-        means = survey.cells(measured)
+        means = survey.beyond(measured, least)
     except ValueError as error:  # too few names for so many prompts of one template that has no other filler
         return Findings(left_out=dict.fromkeys((key, overall_key), str(error)))
     rows, left_out = {}, {}
     for place, template in enumerate(survey.ioi.population.templates):
-        if means[place, 1::2].min() < TENTH * survey.logit_difference:
+        if means[place, 1::2].min() < least:
             left_out[f"row {template} of {key}"] = "the model itself shows too little there to take a share of"
         else:
             rows[str(template)] = [measured.of(of_template(place, order), "", "share") for order in ORDERS]
     if not rows:
         return Findings(left_out=left_out)
-    note = f"{min(survey.n, PROMPTS_OF_EACH)} prompts a cell; to within a tenth, or the noise of the noisiest cell"
+    note = f"{survey.up_to(PROMPTS_OF_EACH)} prompts a cell; to within a tenth, or the noise of the noisiest cell"
     values = {overall_key: near(survey, measured.of(overall, "", "share"), "share", SHARE)}
     return Findings(values, {key: table(survey, ORDERS, rows, "share", SHARE, note)}, left_out)
 
@@ -102,7 +106,8 @@ def completeness(survey: Survey, card: Card) -> Findings:
         if families and not sets[name]:
             del sets[name]
             left_out[f"row {name!r} of completeness"] = "the circuit has no such nodes"
-    found = survey.knocked_out([setting for K in sets.values() for setting in (circuit.without(K), survey.ioi.without(K))])
+    settings = [setting for K in sets.values() for setting in (circuit.without(K), survey.ioi.without(K))]
+    found = survey.knocked_out(settings, TENTH * survey.logit_difference)
     rows = {name: found[2 * i : 2 * i + 2] for i, name in enumerate(sets)}
     return Findings(tables={"completeness": _in_logits(survey, ("circuit", "model"), rows)}, left_out=left_out)
 
@@ -116,7 +121,8 @@ def minimality(survey: Survey, card: Card) -> Findings:
     companions = {node: frozenset(other for other in nodes if other[0] in card.companions(node[0])) for node in nodes}
     removed = {removed for node, K in companions.items() for removed in (K, K | {node})}
     wanted = sorted(removed, key=sorted)  # most nodes of a family share theirs
-    found = dict(zip(wanted, survey.knocked_out([circuit.without(K) for K in wanted]), strict=True))
+    settings = [circuit.without(K) for K in wanted]
+    found = dict(zip(wanted, survey.knocked_out(settings, TENTH * survey.logit_difference), strict=True))
     rows = {f"{head}@{role}": [found[K | {(head, role)}], found[K]] for (head, role), K in companions.items()}
     return Findings(tables={"minimality": _in_logits(survey, (WITHOUT, WITH), rows)})
 

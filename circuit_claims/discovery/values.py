@@ -33,6 +33,7 @@ from circuit_claims.measure.grid_statistics import (
     mean_over_heads,
 )
 from circuit_claims.measure.measurement import Measurement
+from circuit_claims.option_checks import FEWEST_PROMPTS
 from circuit_claims.prompts.templates import TWO_SENTENCE_TEMPLATES
 from circuit_claims.tasks.induction.repeated_tokens import Score
 from circuit_claims.tasks.ioi.signals import fit_error, position_coefficient, token_coefficient
@@ -122,7 +123,7 @@ def name_movers(survey: Survey, card: Card) -> Findings:
         values["earliest_name_mover_layer"] = Value(int(earliest), "layer")
     else:
         left_out["earliest_name_mover_layer"] = "it is the first layer: no head could sit earlier"
-    lit, allowed = int((survey.cells(ioi.head_sweep(at="END")) > EFFECT).sum()), few_of_all(card)
+    lit, allowed = int((survey.beyond(ioi.head_sweep(at="END"), EFFECT) > EFFECT).sum()), few_of_all(card)
     if 0 < lit <= allowed:
         values["bright_heads"] = Value(lit, "heads", note=f"as many as recover more than {EFFECT} at END")
     else:
@@ -264,11 +265,12 @@ def _copying(survey: Survey, heads: tuple[Head, ...], *, negative: bool) -> Find
     sign, prefix = ("negative", "negative_") if negative else ("positive", "")
     sweep = survey.ioi.copy_score_sweep(sign)
     keys = f"{prefix}name_mover_copy_score", f"average_{prefix}copy_score"
+    few = survey.looking_first_at(FEWEST_PROMPTS)  # each is the mean over all heads' scores
     try:
-        grid = survey.cells(sweep)
+        lowest = min(survey.estimate(survey.ioi.copy_score(head, sign)) for head in heads)
+        average = few.estimate(sweep.of(mean_over_heads, "", "rate"))
     except Untested as error:  # as for the correlation
         return Findings(left_out=dict.fromkeys(keys, str(error)))
-    lowest, average = min(grid[head] for head in heads), survey.estimate(sweep.of(mean_over_heads, "", "rate"))
     if lowest < COPIES * average or lowest <= SHARE:
         why = f"copying does not set them apart: their lowest score is {lowest:.3f}, an average head's {average:.3f}"
         return Findings(left_out=dict.fromkeys(keys, why))

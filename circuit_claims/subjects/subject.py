@@ -111,7 +111,7 @@ class Subject:
         self.settings, self.card, self.tokenizer = prepared.settings, prepared.card, prepared.tokenizer
         self.name, self.names, self.prepend_bos = prepared.folder.name, prepared.names, prepared.prepend_bos
         self.device, self.dtype, self.mode = prepared.device, prepared.dtype, prepared.settings.mode
-        self.weights_sha256 = prepared.folder.sha256()
+        self.weights_sha256, self.n_parameters = prepared.folder.sha256(), prepared.folder.n_parameters
         with nothing_installed_or_downloaded(self.name):
             self.bridge, self._reference = boot(prepared.folder.path, self.tokenizer, self.device, self.dtype, self.mode)
         self.runs = RunCache()

@@ -138,10 +138,10 @@ class OneValue:
     def __init__(self, value: float, low: float, high: float) -> None:
         self.value, self.ends = value, (low, high)
 
-    def estimate(self, _) -> float:
+    def estimate(self, _, tolerance=None) -> float:
         return self.value
 
-    def interval(self, _) -> tuple[float, float]:
+    def interval(self, _, tolerance=None) -> tuple[float, float]:
         return self.ends
 
     noise = Survey.noise

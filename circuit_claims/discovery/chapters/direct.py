@@ -44,7 +44,7 @@ def layers(survey: Survey) -> Findings:
         "attribution_rise_layer": layer(survey, by_layer.of(highest_layer(ATTENTION), "", "layer")),
         "largest_mlp_layer": layer(survey, to_io.of(largest_layer(MLP), "", "layer")),
     }
-    fall = survey.cells(by_layer)[:, ATTENTION].min()
+    fall = survey.beyond(by_layer, -EFFECT * survey.logit_difference)[:, ATTENTION].min()
     if fall > -EFFECT * survey.logit_difference:
         why = f"no attention layer takes away more than {EFFECT} of the logit difference: the lowest adds {fall:.3f}"
         return Findings(values, left_out={"attribution_fall_layer": why})
@@ -97,8 +97,9 @@ def self_repair(survey: Survey, card: Card) -> tuple[dict[str, Found], Findings]
         "strongest name mover": Found((top,), "END", "the name mover that writes most of the logit difference", "", evidence)
     }
     without = survey.ioi.direct_attribution(without=[top])
-    growth = survey.cells(without.growth_over(survey.ioi.direct_attribution()))
-    repairs = [Head(*cell) for cell in np.argwhere(growth > EFFECT * survey.logit_difference)]
+    least = EFFECT * survey.logit_difference
+    growth = survey.beyond(without.growth_over(survey.ioi.direct_attribution()), least)
+    repairs = [Head(*cell) for cell in np.argwhere(growth > least)]
     if repairs:
         families["repairs the strongest name mover"] = Found(
             tuple(repairs),
@@ -118,6 +119,6 @@ def self_repair(survey: Survey, card: Card) -> tuple[dict[str, Found], Findings]
 
 def _larger_than(survey: Survey, attribution: Attribution, size: float) -> list[Head]:
     """The heads that write more than this, whatever the sign, the largest first."""
-    written = survey.cells(attribution.heads())
+    written = survey.beyond(attribution.heads(), size, -size)
     cells = [Head(*map(int, cell)) for cell in np.argwhere(np.abs(written) > size)]
     return sorted(cells, key=lambda head: -abs(written[head]))

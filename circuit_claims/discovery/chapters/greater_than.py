@@ -45,7 +45,7 @@ def find(survey: Survey, card: Card) -> Chapter:
         why = "years after the start year have not most of the probability, so that there is nothing to take apart"
         return Chapter(findings={"behaviour": behaviour, "circuit": Findings(left_out={"the circuit": why})}, settings=BOS)
     whole = survey.estimate(years.baseline())
-    direct = survey.cells(years.direct_sweep_of_mlps())[:, 0] / whole
+    direct = survey.beyond(years.direct_sweep_of_mlps(), EFFECT * whole)[:, 0] / whole
     mlps = last_ones(direct)
     if not mlps:
         why = f"the last MLP carries {direct[-1]:.3f} of the answer straight to the logits, next to nothing"
@@ -53,13 +53,13 @@ def find(survey: Survey, card: Card) -> Chapter:
             findings={"behaviour": behaviour, "circuit": Findings(left_out={"greater_than_first_mlp": why})}, settings=BOS
         )
     families = {}
-    effects = survey.cells(years.head_sweep_through(mlps)) / whole
+    effects = survey.beyond(years.head_sweep_through(mlps), EFFECT * whole) / whole
     if end := heads_above(effects):
         rule = f"carries more than {EFFECT} of the answer from END, straight or through the MLPs from layer {mlps[0]} on"
         families["greater than END"] = Found(
             end, "END", rule, "no part of the IOI circuit", {head: f"{effects[head]:.3f}" for head in end}
         )
-        into_values = survey.cells(years.value_sweep(end)) / whole
+        into_values = survey.beyond(years.value_sweep(end), EFFECT * whole) / whole
         if at_yy := heads_above(into_values):
             rule = f"carries more than {EFFECT} of the answer from YY into the values of the heads at END"
             families["greater than YY"] = Found(

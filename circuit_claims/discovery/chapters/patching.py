@@ -61,7 +61,7 @@ def carriers(survey: Survey, card: Card) -> Findings:
             left_out |= dict.fromkeys(keys, why)
             continue
         unit = "share of the outputs' recovery"
-        on = f"found on {survey.n} of the prompts"
+        on = f"found on {survey.up_to()} of the prompts"
         values[keys[0]] = Value(rounded(HALF * found), unit, note=f"half of the {found:.3f} {on}")
         values[keys[1]] = Value(rounded(rest + SHARE), unit, note=f"a tenth above the {rest:.3f} {on}")
     return Findings(values, left_out=left_out)
