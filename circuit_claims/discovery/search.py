@@ -10,7 +10,7 @@ from pathlib import Path
 
 from circuit_claims.cards.card import Card
 from circuit_claims.cards.settings import CardSettings
-from circuit_claims.discovery import card_text, chapters, families, family_search, tables, unfinished, values
+from circuit_claims.discovery import card_text, chapters, families, family_search, missing_families, tables, unfinished, values
 from circuit_claims.discovery.families import Found
 from circuit_claims.discovery.findings import Findings, without_empty_bounds
 from circuit_claims.discovery.survey import Survey
@@ -87,6 +87,13 @@ class Search:
         """The families that were found, so far."""
         return family_search.found_so_far(self.survey) if self.found is None else self.found
 
+    def lacking(self) -> list[str]:
+        """Why the model has not a family of the literature, a sentence each; of those of which that is known so far."""
+        task, scores = self.survey.task_so_far, family_search.scores_so_far(self.survey)
+        if task is None:
+            return []
+        return list(missing_families.missing(scores, self.families(), shows_the_task=task[1]).values())
+
     def write(self) -> None:
         """Write what there is: the card where it is finished, and else the unfinished one, unless nothing is new.
 
@@ -105,6 +112,7 @@ class Search:
             source=self.about.source,
             provenance=self.about.provenance,
             settings=self.about.settings,
+            lacking=self.lacking(),
             unfinished=unfinished.text(done, missing, self.about.versions) if missing else "",
         )
         card_text.write(self.unfinished if missing else self.path, text, done.chapters)

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from circuit_claims.discovery import family_search
+from circuit_claims.discovery.missing_families import OF_THE_LITERATURE
 from circuit_claims.discovery.search import Search
 
 #: Options of which a run that judges the card should know, with what they are where nothing is said.
@@ -20,6 +21,9 @@ def summary(search: Search, args: argparse.Namespace, stopped: str) -> list[str]
     if (task := survey.task_so_far) is not None:
         unclear = "" if task[1] else ": the model does not do the task, and no effects were sought"
         lines.append(f"logit difference {task[0]:.2f}{unclear}")
+    here = [name for name in OF_THE_LITERATURE if name in found]
+    if here:
+        lines.append(f"{len(here)} of the {len(OF_THE_LITERATURE)} families of the literature are here: {', '.join(here)}")
     for name, family in found.items():
         if not name.startswith("validated"):
             role = " (not in the circuit)" if family.note else ""
@@ -27,6 +31,7 @@ def summary(search: Search, args: argparse.Namespace, stopped: str) -> list[str]
     if not found:
         whole = not set(missing) & set(family_search.STEPS)
         lines.append("no family found" + (": no head of this model meets the rules" if whole else " so far"))
+    lines += search.lacking()
     card = shown(search.unfinished if missing else search.path)
     if missing:
         lines += [f"missing: {', '.join(missing)}", f"unfinished card: {card}"]

@@ -106,7 +106,11 @@ class Survey:
     def _task(self) -> np.ndarray:
         def measure() -> np.ndarray:
             measured = self.ioi.logit_difference()
-            return np.array([self._last(measured).estimate, not self.missing(measured)], dtype=float)
+            for n in self._looks(measured):
+                taken = measured.take(n)
+                if off_by(taken, self.n) <= TENTH * abs(taken.estimate):
+                    break
+            return np.array([taken.estimate, not self.missing(measured)], dtype=float)
 
         return self.kept(TASK, measure)
 
@@ -118,9 +122,13 @@ class Survey:
 
     def missing(self, presupposed: Measurement) -> str:
         """Why a verdict's look would not find what claims presuppose, in a sentence; empty where it would."""
-        taken = self._last(presupposed)
-        assert isinstance(taken, Samples)
-        return why_nothing([*taken.presupposed, taken], self._confidence(presupposed), self.ioi.seed)
+        why = ""
+        for n in self._looks(presupposed):
+            taken = presupposed.take(n)
+            why = why_nothing([*taken.presupposed, taken], self._confidence(presupposed), self.ioi.seed)
+            if not why:
+                break
+        return why
 
     def estimate(self, measurement: Measurement, tolerance: float | None = None) -> float:
         """The estimate on enough prompts (of a finite population: of it) that all would not be off by more than the tolerance.
@@ -220,9 +228,6 @@ class Survey:
 
     def _most(self, measurement: Measurement) -> int:
         return self.n if measurement.limit is None else min(self.n, measurement.limit)
-
-    def _last(self, measurement: Measurement) -> Samples | Grid | GridStatistic:
-        return measurement.take(self._most(measurement))
 
     def _enough(self, measurement: Measurement, tolerance: float | None) -> Samples | Grid | GridStatistic:
         """What was measured at the first look that tells the value to within the tolerance, or at the last."""
