@@ -22,8 +22,8 @@ from circuit_claims.prompts.ioi import Population
 from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.induction.repeated_tokens import SEQUENCES, RepeatedTokens, Score
 from circuit_claims.tasks.ioi.task import IOI
+from circuit_claims.tasks.measuring import clusters_of, in_order
 from circuit_claims.tasks.operations.knockouts import KnockedOut, knocked_out_values
-from circuit_claims.tasks.task import clusters_of, in_order
 from circuit_claims.threads import SMALL
 from circuit_claims.verdicts.budget import Budget
 

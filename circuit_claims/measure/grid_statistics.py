@@ -74,8 +74,12 @@ near_zero_share, earliest_layer_of_the_brightest = NearZeroShare, EarliestLayerO
 
 def cell(layer: int, role: str, roles: Sequence[str] = SWEPT_ROLES) -> Statistic:
     """One cell of a residual sweep; negative layers count from the end. roles: those of the sweep, IOI's unless given."""
-    column = roles.index(role)
-    return OfFewCells(lambda means: means[..., layer, column], [(layer, column)])
+    return at_cell(layer, roles.index(role))
+
+
+def at_cell(row: int, column: int) -> Statistic:
+    """One cell of a grid."""
+    return OfFewCells(lambda means: means[..., row, column], [(row, column)])
 
 
 def handover_layer(source: str, target: str, roles: Sequence[str] = SWEPT_ROLES) -> Statistic:
@@ -91,7 +95,7 @@ def handover_layer(source: str, target: str, roles: Sequence[str] = SWEPT_ROLES)
 
 def at_head(head: tuple[int, int]) -> Statistic:
     """One head's cell of a sweep over heads."""
-    return OfFewCells(lambda means: means[..., head[0], head[1]], [head])
+    return at_cell(*head)
 
 
 def size_at_head(head: tuple[int, int]) -> Statistic:

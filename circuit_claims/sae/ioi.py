@@ -21,8 +21,8 @@ from circuit_claims.prompts.batch import Batch
 from circuit_claims.sae.card_rows import published, rows_of
 from circuit_claims.sae.loaded import Change, LoadedSae
 from circuit_claims.tasks.ioi.task import IOI
+from circuit_claims.tasks.measuring import in_order
 from circuit_claims.tasks.metric import as_array
-from circuit_claims.tasks.task import in_order
 from circuit_claims.untested import Untested
 
 #: The card's table of them: a row a feature, `mini-sae: 17`, with what of its activation the subject explains.

@@ -21,10 +21,10 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.prompts.acronyms import LAYOUT, LETTERS, AcronymPrompt, Acronyms
 from circuit_claims.prompts.batch import Batch, bare_token, make_batches
+from circuit_claims.tasks.measuring import head_list
 from circuit_claims.tasks.metric import Metric, as_array
 from circuit_claims.tasks.operations.attention import Attention
 from circuit_claims.tasks.operations.patching import Patching
-from circuit_claims.tasks.task import head_list
 
 
 @dataclass(frozen=True, repr=False)

@@ -22,11 +22,11 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch, TokenizationError, name_token
 from circuit_claims.prompts.facts import RELATIONS, FactList, FactPrompt
 from circuit_claims.prompts.source import Half
+from circuit_claims.tasks.measuring import in_order
 from circuit_claims.tasks.metric import as_array
 from circuit_claims.tasks.operations.causal_tracing import CausalTracing
 from circuit_claims.tasks.operations.logit_lens import LogitLens
 from circuit_claims.tasks.operations.published_prompts import PublishedPrompts
-from circuit_claims.tasks.task import in_order
 from circuit_claims.untested import Untested
 
 #: Fewer prompts than this give no interval worth the name; one that knows less than this share of what it is asked, guesses.

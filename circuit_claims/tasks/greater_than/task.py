@@ -27,11 +27,11 @@ from circuit_claims.measure.samples import Shown
 from circuit_claims.prompts.batch import Batch, bare_token, make_batches
 from circuit_claims.prompts.greater_than import FORMS, YearPrompt, Years, knows_form, year_tokens
 from circuit_claims.tasks.cells import Cells
+from circuit_claims.tasks.measuring import head_list, in_order
 from circuit_claims.tasks.metric import Metric, as_array
 from circuit_claims.tasks.operations.attention import Attention
 from circuit_claims.tasks.operations.intervention import Intervention, share_of_metric
 from circuit_claims.tasks.operations.patching import Patching
-from circuit_claims.tasks.task import head_list, in_order
 from circuit_claims.untested import Untested
 
 PROBABILITY = "probability"

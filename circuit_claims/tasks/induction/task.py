@@ -26,9 +26,9 @@ from circuit_claims.measure.figures import curve
 from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.measure.samples import Samples, Shown
 from circuit_claims.tasks.induction.repeated_tokens import AT_ONCE, SEQUENCES, RepeatedTokens
+from circuit_claims.tasks.measuring import head_list
 from circuit_claims.tasks.metric import as_array
 from circuit_claims.tasks.operations.reference_means import mean_outputs
-from circuit_claims.tasks.task import head_list
 from circuit_claims.untested import Untested
 
 #: Streams of random tokens besides the repeated one: those that a mean is taken over, and those whose heads' outputs

@@ -25,6 +25,7 @@ from circuit_claims.prompts.templates import TWO_SENTENCE_TEMPLATES
 from circuit_claims.tasks.ioi.counterfactuals import Counterfactuals
 from circuit_claims.tasks.ioi.faithfulness_table import faithfulness_table
 from circuit_claims.tasks.ioi.projections import NameProjections
+from circuit_claims.tasks.measuring import in_order, with_article
 from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, Metric, as_array
 from circuit_claims.tasks.operations.attention import Attention
 from circuit_claims.tasks.operations.attribution_patching import AttributionPatching
@@ -35,7 +36,6 @@ from circuit_claims.tasks.operations.intervention import share_of_metric
 from circuit_claims.tasks.operations.patching import Patching
 from circuit_claims.tasks.operations.published_prompts import PublishedPrompts
 from circuit_claims.tasks.operations.self_repair import SelfRepair
-from circuit_claims.tasks.task import in_order, with_article
 
 PREFERENCE = LOGIT_DIFFERENCE.showing("IO is preferred")
 

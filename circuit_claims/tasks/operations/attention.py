@@ -8,8 +8,9 @@ import numpy as np
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.measuring import head_list
 from circuit_claims.tasks.metric import as_array
-from circuit_claims.tasks.task import Task, head_list
+from circuit_claims.tasks.task import Task
 
 
 @dataclass(frozen=True, repr=False)

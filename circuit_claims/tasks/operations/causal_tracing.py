@@ -28,8 +28,9 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Grid, Shown
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.prompts.roles import SUBJECT, TRACED_PARTS, TRACED_ROLES
+from circuit_claims.tasks.measuring import clusters_of, in_order
 from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, PROBABILITY, Metric
-from circuit_claims.tasks.task import Task, clusters_of, in_order
+from circuit_claims.tasks.task import Task
 
 Corruption = Literal["interchange", "noise"]
 #: What a corruption is measured in.

@@ -23,12 +23,13 @@ from circuit_claims.heads import Head, layer_labels
 from circuit_claims.measure.measurement import Measurement, combined, side_by_side
 from circuit_claims.measure.samples import Grid, Samples
 from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.measuring import head_list
 from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, as_array
 from circuit_claims.tasks.operations.ablation import Ablation
 from circuit_claims.tasks.operations.direct_statistics import accumulated, between_rows, curve, points, ratio, scatter
 from circuit_claims.tasks.operations.knockouts import KnockedOut
 from circuit_claims.tasks.operations.sweeps import head_sweep
-from circuit_claims.tasks.task import Task, head_list
+from circuit_claims.tasks.task import Task
 from circuit_claims.untested import Untested
 
 LOGITS = "logits"

@@ -17,10 +17,11 @@ from circuit_claims.engine.edits import Edit
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.measuring import head_list
 from circuit_claims.tasks.operations.ablation import ABLATIONS, Ablation, head_outputs
 from circuit_claims.tasks.operations.intervention import Intervention, share_of_metric
 from circuit_claims.tasks.operations.reference_means import REFERENCE_SIZE, Component, reference_means
-from circuit_claims.tasks.task import Task, head_list
+from circuit_claims.tasks.task import Task
 
 #: A head at a role's position; None for the head at all positions.
 Node = tuple[Head, str | None]

@@ -17,8 +17,9 @@ from circuit_claims.measure.intervals import mean_interval
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Samples
 from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.measuring import clusters_of, in_order
 from circuit_claims.tasks.metric import as_array
-from circuit_claims.tasks.task import Task, clusters_of, in_order
+from circuit_claims.tasks.task import Task
 
 #: What is read at each depth, in this order.
 READ = ("probability of the answer", "probability of the other answer", "answer on top", "final answer on top")

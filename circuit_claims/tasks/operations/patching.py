@@ -23,11 +23,12 @@ from circuit_claims.engine.run import first_difference
 from circuit_claims.heads import Head, Reader
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.measuring import head_list
 from circuit_claims.tasks.operations import sweeps
 from circuit_claims.tasks.operations.head_parts import PARTS, Block, Part, parts_of
 from circuit_claims.tasks.operations.intervention import Intervention
 from circuit_claims.tasks.operations.sweeps import SHARE
-from circuit_claims.tasks.task import Task, head_list
+from circuit_claims.tasks.task import Task
 
 
 @dataclass(frozen=True, repr=False)

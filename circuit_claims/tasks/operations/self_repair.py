@@ -11,10 +11,11 @@ import numpy as np
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.measuring import head_list
 from circuit_claims.tasks.operations.intervention import share_of_metric
 from circuit_claims.tasks.operations.knockouts import KnockedOut
 from circuit_claims.tasks.operations.sweeps import path_sweep
-from circuit_claims.tasks.task import Task, head_list
+from circuit_claims.tasks.task import Task
 
 
 @dataclass(frozen=True, repr=False)

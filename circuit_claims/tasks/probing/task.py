@@ -20,8 +20,8 @@ from circuit_claims.measure.samples import Samples, Shown
 from circuit_claims.measure.store import SessionStore
 from circuit_claims.prompts.ioi import Prompt
 from circuit_claims.tasks.ioi.task import IOI
+from circuit_claims.tasks.measuring import in_order
 from circuit_claims.tasks.metric import as_array
-from circuit_claims.tasks.task import in_order
 from circuit_claims.untested import Untested
 
 #: Which name S is; which of the two names comes first, and so whether the first or the second is repeated; whether the second

@@ -28,9 +28,9 @@ from circuit_claims.prompts.sequences import DAY_PROMPT, DAYS, SHOWN, TASKS, Tas
 from circuit_claims.prompts.word_tokens import all_inside, is_unknown
 from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.copy_suppression.task import weights_of
+from circuit_claims.tasks.measuring import head_list
 from circuit_claims.tasks.metric import as_array
 from circuit_claims.tasks.operations.copy_score import HIGHEST
-from circuit_claims.tasks.task import head_list
 from circuit_claims.untested import Untested
 
 #: What a member's row is searched for: the next member, or the member itself.
