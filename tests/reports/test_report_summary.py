@@ -32,7 +32,7 @@ NOTHING = (
 def row(claim_id: str, verdict: str = HOLDS, basis: str = "", **fields):
     measured = {"op": ">", "expected_low": 0.5, "observed": 0.7, "ci_low": 0.6, "ci_high": 0.8, "n": 120}
     given = {"reason": NO_VALUE} if verdict == UNTESTED else measured
-    return Row(claim_id, "", claim_id.split("/")[0], verdict=verdict, **(given | fields)).as_dict() | {"basis": basis}
+    return Row(claim_id, "", claim_id.split("/")[0], verdict=verdict).as_dict() | given | fields | {"basis": basis}
 
 
 def said(rows) -> dict[str, str]:

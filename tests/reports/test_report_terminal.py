@@ -114,8 +114,8 @@ def test_many_claims_that_are_untested_for_one_reason_are_one_line(width):
 def wide() -> list[dict]:
     """Rows of which the numbers alone fill eighty columns."""
     numbers = {"op": "within", "expected_low": -12345.5, "expected_high": 12345.5, "observed": 1.0, "n": 99999}
-    ends = {"ci_low": -98765.4, "ci_high": 98765.4}
-    return [Row(f"ioi/c/{LONG}[L9H9]", "", "ioi", verdict="known false", **numbers, **ends).as_dict(), *rows()]
+    row = Row(f"ioi/c/{LONG}[L9H9]", "", "ioi", verdict="known false", **numbers)
+    return [row.as_dict() | {"ci_low": -98765.4, "ci_high": 98765.4}, *rows()]
 
 
 @pytest.mark.parametrize("width", [65, 66])
