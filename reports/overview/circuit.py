@@ -12,7 +12,15 @@ from circuit_claims.reports.overview.paths import LOGITS, Path, effect_of, paths
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, KNOWN_FALSE, NOW_TRUE, REFUTED
 
 #: How a path is drawn whose main row has this verdict; any other leaves it open.
-_STYLES = {HOLDS: "", NOW_TRUE: "", REFUTED: "refuted", KNOWN_FALSE: "refuted", INCONCLUSIVE: "undecided"}
+_STYLES = {
+    HOLDS: "",
+    NOW_TRUE: "",
+    REFUTED: "refuted",
+    KNOWN_FALSE: "refuted",
+    INCONCLUSIVE: "undecided",
+}  #: Letters of a label's line for which there is room between two columns.
+_LONGEST = 24
+
 NOTE_OF_TABLE = (
     "Families of heads, and the paths between them that claims patched. The number is what is lost with the path, as a share "
     "of the logit difference unless its unit says otherwise; it is negative where the logit difference rises without the path."
@@ -73,7 +81,9 @@ def _arrow(path: Path) -> Arrow:
     main = path.main
     style = _STYLES.get(str(main.get("verdict")), "undecided")
     others = len(path.rows) - 1
-    label = [wording.observed_with_interval(main), path.where if set(path.targets) != {LOGITS} else ""]
+    whole = wording.observed_with_interval(main)
+    label = [whole] if len(whole) <= _LONGEST else [wording.observed(main), wording.interval(main)]
+    label.append(path.where if set(path.targets) != {LOGITS} else "")
     label += [wording.one_line(main.get("verdict") or "no verdict") if style else ""]
     label += [f"{others} more in the table" if others else ""]
     said = "; ".join(f"{effect_of(row)}, {wording.one_line(row.get('verdict') or 'no verdict')}" for row in path.rows)

@@ -104,6 +104,9 @@ def test_a_path_shows_its_effect_and_how_it_stands():
     assert labels[0] == "0.900 [0.850, 0.950]" and labels[1].startswith("−0.400")
     # Of two rows of one path, the paper's corruption is the one that is drawn.
     assert labels[4] == "0.600 [0.550, 0.650]|values at S2|1 more in the table"
+    tiny = drawn([row(MOVERS, LOGITS) | {"observed": -6.88e-6, "ci_low": -9.47e-5, "ci_high": 9.04e-5}])
+    said = ["|".join(text.text or "" for text in group) for group in tiny.findall("g") if "label" in group.get("class", "")]
+    assert said == ["−6.88e−6|[−9.47e−5, 9.04e−5]"], "no line is longer than the gap between two columns"
     assert labels[5] == "0.010 [−0.040, 0.060]|keys at S1+1|refuted"
     widths = [float(re.sub(r"[^\d.]", "", line.get("style") or "")) for line in svg.findall(".//path[@class='line']")]
     assert widths[:2] == pytest.approx([1 + 3.5 * 0.9, 1 + 3.5 * 0.4]), "the more, the wider"
