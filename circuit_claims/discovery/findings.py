@@ -101,7 +101,8 @@ def near(survey: Survey, measurement: Measurement, unit: str, tolerance: float |
 
 def rate(survey: Survey, measurement: Measurement) -> Value:
     """A rate near 0 or 1, to within a point, or five points where a verdict's interval reaches further than one."""
-    value, (low, high) = survey.estimate(measurement, RATE), survey.interval(measurement, RATE)
+    told = HALF * NOISY_RATE
+    value, (low, high) = survey.estimate(measurement, told), survey.interval(measurement, told)
     reaches = value - low if value > 0.5 else high - value
     return Value(rounded(value), "rate", within=RATE if reaches <= RATE else rounded_up(max(NOISY_RATE, reaches)))
 

@@ -6,9 +6,10 @@ import tomllib
 import pytest
 
 from circuit_claims.cards.card import CARD_DIR, MEASURED, PUBLISHED, CardError, find_card, read_card
-from circuit_claims.cards.settings import CardSettings, difference, names_in_short
+from circuit_claims.cards.settings import CardSettings, difference, names_in_short, other_weights
 from circuit_claims.discovery import card_text
 from circuit_claims.prompts.words import NAMES
+from circuit_claims.subjects.subject import Settings, prepare
 from tests.support.claim_projects import claimed
 
 OURS = CardSettings(False, "processed", "float32", "default", 960, 0)
@@ -43,6 +44,14 @@ def test_of_what_a_card_does_not_say_nothing_is_said():
     assert difference("mine", CardSettings(), CardSettings(True, "raw", "float16", "9 names")) == ""
 
 
+def test_other_weights_are_said_and_of_an_older_card_nothing_is():
+    assert other_weights("mine", CardSettings(weights_sha256="a" * 64), "a" * 64) == other_weights("mine", OURS, "b" * 64) == ""
+    assert other_weights("mine", CardSettings(weights_sha256="a" * 64), "b" * 64) == (
+        "the card mine was measured on other weights (sha256 aaaaaaaaaaaa) than these (bbbbbbbbbbbb): its values are those of "
+        "another revision or copy of the model"
+    )
+
+
 def test_a_list_of_names_is_told_from_another_of_the_same_length():
     first, second = names_in_short(NAMES[:10]), names_in_short(NAMES[1:11])
     assert names_in_short(NAMES) == "default" and first != second
@@ -57,6 +66,7 @@ def test_a_list_of_names_is_told_from_another_of_the_same_length():
         'weights = "cooked"',
         'dtype = "int8"',
         "names = 99",
+        "weights_sha256 = 7",
         "prompts = 0",
         "prompts = true",
         "seed = -1",
@@ -124,3 +134,41 @@ def test_the_header_and_the_report_say_that_a_run_is_not_as_its_card_was_measure
         page = (project.path / "report" / name).read_text(encoding="utf-8")
         top = page[: page.index("weights sha256")] if name == "report.md" else page[: page.index('class="filters"')]
         assert ("its values may not apply" in top) == bool(says) and says[1:] in top
+
+
+def of_mini(path, settings: str = "", end: str = "") -> str:
+    """A card of mini's shape, as discovery writes one; the options that a run takes it with."""
+    path.write_text(f'basis = "measured"\n[settings]\n{settings}\n[shape]\nlayers = 4\nheads = 8\n{end}', encoding="utf-8")
+    return f"--card={path}"
+
+
+@pytest.mark.parametrize(("subject", "said"), [("mini", True), ("shuffled:mini", False)])
+def test_the_header_and_the_report_say_that_the_card_is_of_other_weights_but_of_a_control(project, tmp_path, subject, said):
+    card = of_mini(tmp_path / "mine.toml", 'weights_sha256 = "' + "a" * 64 + '"')
+    result, _ = claimed(project, CLAIM, card, f"--subject={subject}")
+    says = "the card mine was measured on other weights (sha256 aaaaaaaaaaaa)"
+    assert len([line for line in result.outlines if line.startswith(says)]) == said
+    page = (project.path / "report" / "report.html").read_text(encoding="utf-8")
+    assert ("The card mine was measured on other weights" in page) is said
+
+
+def test_the_card_of_the_very_weights_is_that_of_no_others(project, tmp_path):
+    sha256 = prepare(Settings("mini", "none")).folder.sha256()
+    result, _ = claimed(project, CLAIM, of_mini(tmp_path / "mine.toml", f'weights_sha256 = "{sha256}"'))
+    assert not [line for line in result.outlines if "other weights" in line]
+
+
+def test_the_header_and_the_report_say_that_the_card_is_not_finished(project, tmp_path):
+    card = of_mini(tmp_path / "mine.toml", end='[unfinished]\nmissing = ["backups", "signals"]\ndone = []\n')
+    result, _ = claimed(project, CLAIM, card)
+    says = "the card mine is not finished: 2 steps of `circuit-claims discover` are missing on it, the first 'backups'"
+    assert [line for line in result.outlines if line.startswith(says)]
+    assert "card mine is not finished" in (project.path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("table", ["unfinished = 3", "[unfinished]\nmissing = 3", "[unfinished]\nmissing = [3]"])
+def test_an_unfinished_table_that_discovery_cannot_have_written_is_refused(tmp_path, table):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{table}\n[shape]\nlayers = 2\nheads = 2\n", encoding="utf-8")
+    with pytest.raises(CardError, match=r"has an .unfinished. without a list of what is missing"):
+        read_card(path)

@@ -118,7 +118,8 @@ def test_what_is_said_of_the_task_itself_presupposes_nothing():
     assert paper.rows[0].verdict == HOLDS
 
 
+@pytest.mark.parametrize("first", [60, 960])
 @pytest.mark.parametrize(("mean", "does"), [(3.0, True), (0.3, False)])
-def test_discovery_seeks_effects_where_claims_would_find_what_they_presuppose(mean, does):
+def test_discovery_seeks_effects_where_claims_would_find_what_they_presuppose(mean, does, first):
     ioi = SimpleNamespace(logit_difference=lambda: measured(spread(mean, 2.0)), seed=0)
-    assert Survey(ioi, repeated=None, n=960).shows_the_task == does  # type: ignore[arg-type]
+    assert Survey(ioi, repeated=None, n=960, first=first).shows_the_task == does  # type: ignore[arg-type]
