@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from circuit_claims.discovery import family_search
 from circuit_claims.discovery.combined_sweeps import beside, minus, plus
 from circuit_claims.discovery.enough_prompts import cells_told, looks, off_by
-from circuit_claims.discovery.families import EFFECT
+from circuit_claims.discovery.families import BACKUP, EFFECT
 from circuit_claims.discovery.survey import FIRST, Survey
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
@@ -148,3 +149,15 @@ def test_knock_outs_are_measured_together_and_each_on_enough_prompts(few, all_of
     np.testing.assert_allclose([few.estimate(measured) for measured in loose], first, rtol=1e-5)
     whole = few.ioi.logit_difference().take(60).estimate
     np.testing.assert_allclose(few.lost(settings, np.inf), [1 - left / whole for left in first], rtol=1e-4, atol=1e-5)
+
+
+def test_the_families_of_few_prompts_are_those_of_all(few, all_of_them):
+    """And a head's numbers are those of few prompts, except where they decide."""
+    found, every = (family_search.find(survey, lambda _: None) for survey in (few, all_of_them))
+    assert {name: (family.heads, family.note[:10]) for name, family in found.items()} == {
+        name: (family.heads, family.note[:10]) for name, family in every.items()
+    }
+    assert found["name mover"].evidence != every["name mover"].evidence and len(found) > 5
+    scores, of_all = (family_search.scores_so_far(survey) for survey in (few, all_of_them))
+    grown, of_all_grown = (each.direct_without - each.direct > BACKUP for each in (scores, of_all))
+    assert (grown == of_all_grown).all() and 0 < grown.sum() < grown.size
