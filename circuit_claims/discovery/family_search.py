@@ -9,7 +9,7 @@ from functools import cache, partial
 
 import numpy as np
 
-from circuit_claims.discovery.combined_sweeps import beside, minus, plus
+from circuit_claims.discovery.combined_sweeps import minus
 from circuit_claims.discovery.families import (
     ATTENTION,
     BACKUP,
@@ -23,6 +23,7 @@ from circuit_claims.discovery.families import (
 )
 from circuit_claims.discovery.survey import OfHeads, Survey
 from circuit_claims.heads import Head
+from circuit_claims.measure.samples import Grid
 from circuit_claims.tasks.induction.repeated_tokens import SCORES, Score
 
 #: Change of the logit difference from which on a family belongs to the circuit: the paper's 1 % for a node (section 4.3).
@@ -140,9 +141,13 @@ def _attention(survey: Survey) -> dict[str, Callable[[], OfHeads]]:
 
     @cache
     def grid() -> Mapping[tuple[str, str], OfHeads]:
-        sweeps = [survey.ioi.attention_sweep(of=of, to=to) for of, to in ROLES]
-        every = beside([*sweeps, plus(sweeps[0], sweeps[1])], survey.ioi.chunk)
-        asked, model = [*(roles in looked_for for roles in ROLES), True], survey.ioi.subject.transformer
+        model = survey.ioi.subject.transformer
+
+        def with_sum(grid: Grid) -> Grid:
+            to_IO, to_S1 = grid.values[:, :, : model.n_heads], grid.values[:, :, model.n_heads : 2 * model.n_heads]
+            return replace(grid, values=np.concatenate([grid.values, to_IO + to_S1], axis=2))
+
+        every, asked = survey.ioi.attention_sweeps(ROLES).mapped(with_sum), [*(roles in looked_for for roles in ROLES), True]
         among = np.tile(np.repeat(asked, model.n_heads), (model.n_layers, 1))
         found = np.split(survey.beyond(every, ATTENTION, among=among), len(asked), axis=1)
         return dict(zip(ROLES, found, strict=False))

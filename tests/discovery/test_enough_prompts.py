@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from circuit_claims.discovery import family_search
-from circuit_claims.discovery.combined_sweeps import beside, minus, plus
+from circuit_claims.discovery.combined_sweeps import minus
 from circuit_claims.discovery.enough_prompts import cells_told, looks, off_by
 from circuit_claims.discovery.families import BACKUP, EFFECT
 from circuit_claims.discovery.survey import FIRST, Survey
@@ -98,16 +98,23 @@ def test_all_prompts_are_off_by_nothing():
     assert off_by(Samples(np.arange(60.0), "x", "share", range(60)), 60) == 0
 
 
-def test_sweeps_are_put_together_cell_by_cell():
+def test_the_difference_of_sweeps_is_that_of_each_cell_on_as_many_prompts_as_it_is_wanted_on():
     one, other = sweep([0.1, 0.2], [0.01] * 2)[0], sweep([0.3, 0.5], [0.02] * 2)[0]
-    np.testing.assert_allclose(plus(one, other).take(N).estimate, [[0.4, 0.7]])
     np.testing.assert_allclose(minus(other, one).take(N).estimate, [[0.2, 0.3]])
-    np.testing.assert_allclose(beside([one, other], 120).take(N).estimate, [[0.1, 0.2, 0.3, 0.5]])
     counts = np.array([[60, 120]])
     assert minus(other, one).take(120, counts).counts.tolist() == [[60, 120]]
 
 
 # With a model.
+
+
+def test_attention_from_role_to_role_is_that_of_each_pair_by_itself(mini):
+    ioi = Survey.of(mini, n=30, seed=0, prepend_bos=False).ioi
+    pairs = [("END", "IO"), ("S2", "S1+1"), ("END", "S1")]
+    found = ioi.attention_sweeps(pairs).take(30)
+    each = [ioi.attention_sweep(of=of, to=to).take(30).values for of, to in pairs]
+    np.testing.assert_array_equal(found.values, np.concatenate(each, axis=2))
+    assert found.column_labels[9] == "H1 S2 to S1+1"
 
 
 @pytest.fixture(scope="module")

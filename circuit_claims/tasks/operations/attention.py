@@ -36,6 +36,27 @@ class Attention(Task):
 
         return self.grid(f"attention of every head from {of} to {to}", "probability", measure, **self.heads_axis)
 
+    def attention_sweeps(self, roles: Sequence[tuple[str, str]]) -> Measurement:
+        """Every head's attention from role to role, of several pairs (from, to): a grid layer × head, pair beside pair.
+
+        The patterns of a layer are computed once for all pairs.
+        """
+        model, layers = self.subject.transformer, range(self.subject.transformer.n_layers)
+
+        def measure(batch: Batch) -> np.ndarray:
+            run, rows = self.subject.run(batch.tokens), np.arange(len(batch.tokens))
+            places = [(batch.at(of)[:, 0], batch.at(to)[:, 0]) for of, to in roles]
+
+            def of_layer(layer: int) -> np.ndarray:
+                pattern = model.attention(layer, run.resid[layer]).pattern
+                return np.concatenate([as_array(pattern[rows, :, query, key]) for query, key in places], axis=1)
+
+            return np.stack([of_layer(layer) for layer in layers], axis=1)
+
+        labels = [f"{head} {of} to {to}" for of, to in roles for head in self.heads_axis["columns"]]
+        pairs = ", ".join(f"{of} to {to}" for of, to in roles)
+        return self.grid(f"attention of every head, {pairs}", "probability", measure, columns=labels, column_axis="head")
+
     def attention_preference(self, head: Head, *, to: str, of: str = "END") -> Measurement:
         """Attention to one role minus the most that any other position of the sentence gets.
 
