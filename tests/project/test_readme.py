@@ -52,7 +52,8 @@ def test_every_option_that_the_readme_names_is_one(pytester: pytest.Pytester):
         command = [sys.executable, "-m", *module, "--help"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    helped = help_of("pytest") + help_of("circuit_claims.training.train_sae") + help_of("circuit_claims.audit")
+    commands = ("circuit_claims.training.train_sae", "circuit_claims.audit", "circuit_claims.discovery")
+    helped = "".join(map(help_of, ("pytest", *commands)))
     for option in set(re.findall(r"`(--[a-z-]+)", README)):
         assert option in helped, option
 
