@@ -14,6 +14,7 @@ from circuit_claims.fixtures.session import option_of
 
 ROWS = pytest.StashKey[list[Row]]()
 SCALING = pytest.StashKey[list[dict[str, Any]]]()
+EFFECTS = pytest.StashKey[list[dict[str, Any]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Room for what is timed."""
-    config.stash[ROWS], config.stash[SCALING] = [], []
+    config.stash[ROWS], config.stash[SCALING], config.stash[EFFECTS] = [], [], []
 
 
 @pytest.fixture(scope="session")
@@ -65,10 +66,16 @@ def scaling(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
     return pytestconfig.stash[SCALING]
 
 
+@pytest.fixture(scope="session")
+def effects(pytestconfig: pytest.Config) -> list[dict[str, Any]]:
+    """How many effects verdicts took."""
+    return pytestconfig.stash[EFFECTS]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The tables, and where the rows are."""
-    timed, grown = config.stash[ROWS], config.stash[SCALING]
-    if not timed and not grown:
+    timed, grown, counted = config.stash[ROWS], config.stash[SCALING], config.stash[EFFECTS]
+    if not timed and not grown and not counted:
         return
     device = "CPU" if not timed or timed[0].device == "cpu" else torch.cuda.get_device_name()
     where = processor() if device == "CPU" else device
@@ -90,6 +97,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("how a sweep's time grows")
         terminalreporter.write_line(pd.DataFrame(grown).to_markdown(index=False, floatfmt=".3g"))
         write(grown, folder / "scaling.json")
+    if counted:
+        import pandas as pd
+
+        terminalreporter.section("effects that verdicts on sweeps took, on planted")
+        terminalreporter.write_line(pd.DataFrame(counted).to_markdown(index=False, floatfmt=".1f", intfmt=","))
+        together = sum(row["effects in full"] for row in counted) / sum(row["effects"] for row in counted)
+        terminalreporter.write_line(f"together: {together:.1f} times fewer")
+        write(counted, folder / "effects.json")
     terminalreporter.write_line("")
-    written = [name for name, found in (("benchmarks.json", timed), ("scaling.json", grown)) if found]
+    written = [
+        name for name, found in (("benchmarks.json", timed), ("scaling.json", grown), ("effects.json", counted)) if found
+    ]
     terminalreporter.write_line(f"written: {', '.join(str(folder / name) for name in written)}")

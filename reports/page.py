@@ -130,10 +130,11 @@ def figures_of(chapter: Sequence[dict[str, Any]], claims: Sequence[dict[str, Any
     shared: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for row, claim in zip(chapter, claims, strict=True):
         if row.get("figure") and not is_dashboard(row):
-            shared.setdefault(json.dumps(row["figure"], sort_keys=True), []).append((row, claim))
+            shared.setdefault(_what_it_shows(row), []).append((row, claim))
     drawn = []
     for shown in shared.values():
-        row, claim = shown[0]
+        # Of a sweep that several claims raced, the one that measured most.
+        row, claim = max(shown, key=lambda pair: (pair[0].get("effects") or {}).get("measured") or 0)
         drawing = figures.draw(row["figure"], f"figure-{claim['anchor']}")
         anchor = f"figure_{claim['anchor']}"
         for _, one in shown:
@@ -155,6 +156,14 @@ def _circuit(circuit: Circuit, title: str, claims: dict[int, dict[str, Any]]) ->
     """A chapter's graph and the same as a table, each line with the claim that it is from."""
     lines = [line | {"row": claims[id(row)]} for line, (_, row) in zip(lines_of(circuit), circuit.table, strict=True)]
     return {"title": title, "svg": Markup(circuit.svg), "failure": circuit.failure, "lines": lines}
+
+
+def _what_it_shows(row: dict[str, Any]) -> str:
+    """What tells a row's figure from others: all of it, but of a raced sweep neither its values nor who measured how many."""
+    figure = row["figure"]
+    if row.get("effects"):
+        figure = {key: value for key, value in figure.items() if key not in ("values", "counts")}
+    return json.dumps(figure, sort_keys=True)
 
 
 def _dashboards(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, str]]:
@@ -232,6 +241,7 @@ def _details(row: dict[str, Any]) -> list[tuple[str, str]]:
         ("seed", row.get("seed")),
         ("profile", row.get("profile")),
         ("duration", wording.duration(row["duration_s"]) if row.get("duration_s") is not None else None),
+        ("effects measured", wording.effects(row)),
         ("controls that refute it", ", ".join(str(control) for control in row.get("controls") or [])),
     ]
     return [(label, str(value)) for label, value in listed if value not in (None, "")]

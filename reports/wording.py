@@ -198,6 +198,14 @@ def sample_size(row: dict[str, Any]) -> str:
     return f"{row['n']:,}" if row.get("n") else NOTHING
 
 
+def effects(row: dict[str, Any]) -> str:
+    """Of a raced sweep, how many effects were measured, of how many that the whole sweep has: `2,304 of 17,280`."""
+    given = row.get("effects")
+    if not isinstance(given, dict) or not all(isinstance(given.get(key), int) for key in ("measured", "of")):
+        return ""
+    return f"{given['measured']:,} of {given['of']:,}"
+
+
 def reason(row: dict[str, Any]) -> str:
     """Why the verdict is what it is, on one line; a counterexample's prompt stands in where no reason is given."""
     given = str(row.get("reason") or "").strip()

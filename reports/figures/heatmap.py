@@ -43,6 +43,7 @@ class Heatmap:
     """{"rows", "columns", "values", "row_axis", "column_axis", "unit", "marks"}, read and checked; marked cells are outlined.
 
     expected: the published table, of the same shape: then three maps are drawn, expected, observed and their difference.
+    counts: the different numbers of prompts that cells were measured on, where a race left some out early.
     whose: what to call that table where it is another model's, such as "published for GPT-2 small".
     """
 
@@ -54,6 +55,7 @@ class Heatmap:
     unit: str = ""
     marks: tuple[tuple[int, int], ...] = ()
     expected: Table | None = None
+    counts: tuple[int, ...] = ()
     whose: str = ""
 
     @classmethod
@@ -79,6 +81,7 @@ class Heatmap:
             marks=marks,
             expected=expected,
             whose=text_of(figure, "whose"),
+            counts=tuple(sorted({int(n) for line in listed(figure.get("counts") or [], "counts") for n in line})),
         )
 
     def draw(self) -> str:
@@ -89,7 +92,8 @@ class Heatmap:
         """What a reader must know besides the drawing."""
         cells = "heads" if (self.row_axis, self.column_axis) == ("layer", "head") else "cells"
         marks = f"Outlined: the {cells} that the card names." if self.marks else ""
-        return " ".join(part for part in (marks, self.comparison()) if part)
+        raced = f"Cells were measured on {self.counts[0]} to {self.counts[-1]} prompts." if len(self.counts) > 1 else ""
+        return " ".join(part for part in (marks, raced, self.comparison()) if part)
 
     def summary(self) -> str:
         """The picture in a sentence, for those who hear the page."""
