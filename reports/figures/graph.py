@@ -85,6 +85,12 @@ def _laid_out(nodes: Mapping[str, Node], lines: Sequence[tuple[str, str]]) -> _L
     for _ in nodes:  # as often as a path can be long: a circle, which no model has, ends too
         for source, target in lines:
             columns[target] = max(columns[target], min(columns[source] + 1, len(nodes) - 1))
+    hears = {target for _, target in lines}
+    for root in [node for node in nodes.values() if node.name not in hears and node.name in dict(lines)]:
+        # A family that hears none of the others stands with the one that is nearest to its layers, before all that hear it.
+        others = sorted((abs(other.layer - root.layer), name) for name, other in nodes.items() if name != root.name)
+        last = min(columns[target] for source, target in lines if source == root.name) - 1
+        columns[root.name] = max(0, min(last, columns[others[0][1]]))
     ways: dict[tuple[str, str], list[str]] = {}
     for source, target in lines:
         between = range(columns[source] + 1, columns[target])

@@ -88,6 +88,11 @@ def test_every_path_leads_from_left_to_right_and_through_no_box():
         assert all(one[3] < other[1] or other[3] < one[1] for other in over), "two boxes of a column overlap"
 
 
+def test_a_family_that_hears_no_other_stands_among_its_layers():
+    found = boxes(drawn([row(MOVERS, LOGITS), row(INHIBITION, NEGATIVE, "q"), row(NEGATIVE, LOGITS)]))
+    assert found["name mover"][0] == found["negative name mover"][0] > found["S-inhibition"][2]
+
+
 def test_a_path_shows_its_effect_and_how_it_stands():
     svg = drawn(ROWS)
     arrows = {group.find("title").text: group.get("class") for group in svg.findall("g") if "arrow" in group.get("class", "")}
