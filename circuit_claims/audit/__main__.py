@@ -169,8 +169,10 @@ def _added(entry: dict[str, Any], latest: dict[str, Any]) -> dict[str, Any]:
 
     Raises SystemExit where it is of other models, or was made with another number of prompts: the two would not be one table.
     """
-    # Where a subject could test none of the claims, nothing was loaded that could differ; a control may be new.
-    known = {subject: checksum for subject, checksum in entry["weights"].items() if checksum}
+    # Where a subject could test none of the claims, nothing was loaded that could differ; a control may be new. Planted models
+    # are written anew on every machine, whose processor rounds in its own way: the version of their construction tells them.
+    by_version = [subject for subject in entry["weights"] if "planted" in subject]
+    known = {subject: checksum for subject, checksum in entry["weights"].items() if checksum and subject not in by_version}
     same = {"weights": all(latest["weights"].get(subject, checksum) == checksum for subject, checksum in known.items())}
     same |= {key: entry[key] == latest[key] for key in ("planted", "prompts")}
     for key, holds in same.items():

@@ -138,6 +138,18 @@ def test_claims_are_not_added_to_an_audit_of_other_models(runs):
         audit_command.main(["--runs", str(runs), "--reuse", "-k", "blunt", "--add"])
 
 
+def test_planted_models_of_another_machine_are_told_by_their_version(runs):
+    """Each machine writes them anew, with its own rounding."""
+    assert audit_command.main(["--runs", str(runs), "--reuse"]) == 1
+    latest = json.loads((runs / "latest.json").read_text())
+    (runs / "latest.json").write_text(json.dumps(latest | {"weights": latest["weights"] | {"planted": "another"}}))
+    audit_command.main(["--runs", str(runs), "--reuse", "-k", "blunt", "--add"])
+    latest = json.loads((runs / "latest.json").read_text())
+    (runs / "latest.json").write_text(json.dumps(latest | {"planted": "an earlier one"}))
+    with pytest.raises(SystemExit, match="the latest audit has other planted"):
+        audit_command.main(["--runs", str(runs), "--reuse", "-k", "blunt", "--add"])
+
+
 def test_it_runs_the_claims_itself(tmp_path, capsys):
     few = ["-k", "outranks_S_on_nearly", "--prompts", "30", "--max-prompts", "120"]
     models = [option for model in ("mini", "random:mini") for option in ("--on", model)]
