@@ -37,7 +37,9 @@ def control_folder(name: str, find_folder: Callable[[str], ModelFolder]) -> tupl
     """
     kind, _, rest = name.partition(":")
     try:
-        return {"planted": _planted, "random": _random}[kind](rest) if kind != "shuffled" else _shuffled(rest, find_folder)
+        if kind == "planted":
+            return _planted(rest)
+        return _random(rest, find_folder) if kind == "random" else _shuffled(rest, find_folder)
     except OSError as error:
         raise SubjectError(
             f"{name} cannot be written to the cache ({error}): make room there, or set XDG_CACHE_HOME to another folder"
@@ -54,14 +56,16 @@ def _planted(mutilation: str) -> tuple[Path, str]:
     return planted_folder(mutilation), "written by code" + (f": {MUTILATIONS[mutilation].what}" if mutilation else "")
 
 
-def _random(shape: str) -> tuple[Path, str]:
+def _random(original: str, find_folder: Callable[[str], ModelFolder]) -> tuple[Path, str]:
+    from circuit_claims.controls.random_copies import random_copy
     from circuit_claims.controls.random_weights import random_folder, random_like
 
-    if shape and shape not in EMBEDDED:
-        raise SubjectError(
-            f"there are no random weights shaped like {shape!r}: name random, or random: and {', '.join(EMBEDDED)}"
-        )
-    return (random_like(EMBEDDED[shape]) if shape else random_folder()), "random weights, written by code"
+    if not original:
+        return random_folder(), "random weights, written by code"
+    if original in EMBEDDED:
+        return random_like(EMBEDDED[original]), "random weights, written by code"
+    found = find_folder(original)
+    return random_copy(found.path, found.weights, found.sha256()), f"random weights in the shape of {found.name}"
 
 
 def _shuffled(original: str, find_folder: Callable[[str], ModelFolder]) -> tuple[Path, str]:
