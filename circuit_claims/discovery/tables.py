@@ -18,6 +18,7 @@ from circuit_claims.tasks.ioi.faithfulness_table import PROMPTS_OF_EACH, faithfu
 from circuit_claims.tasks.ioi.signals import POSITIONS, TOKENS, signal
 from circuit_claims.tasks.operations.circuits import Circuit
 from circuit_claims.tasks.operations.knockouts import Node
+from circuit_claims.threads import SMALL
 
 #: The classes of the completeness table, and the families that make them up.
 CLASSES: dict[str, tuple[str, ...]] = {
@@ -74,6 +75,11 @@ def by_template(survey: Survey, card: Card, *, prepend_bos: bool) -> Findings:
         key, overall_key = "faithfulness_with_BOS", "overall_faithfulness_with_BOS"
         if survey.ioi.subject.tokenizer.bos_token_id is None:
             return Findings(left_out=dict.fromkeys((key, overall_key), "the tokenizer has no BOS token"))
+    if prepend_bos != survey.ioi.prepend_bos and survey.ioi.subject.n_parameters >= SMALL:
+        # Thousands of forward passes, here and in every run of the claims, for prompts that the model is not given otherwise.
+        begin, other = ("with", "no") if survey.ioi.prepend_bos else ("without", "yes")
+        why = f"this card is measured {begin} BOS, as the model's prompts begin: --bos {other} measures it"
+        return Findings(left_out=dict.fromkeys((key, overall_key), why))
     survey = survey.looking_first_at(FIRST_OF_EACH)
     measured = faithfulness_table(survey.ioi, nodes, prepend_bos=prepend_bos)
     least = TENTH * survey.logit_difference
