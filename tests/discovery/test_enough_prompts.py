@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from circuit_claims.discovery import family_search
+from circuit_claims import forward_passes
+from circuit_claims.cards.card import Card
+from circuit_claims.discovery import family_search, search, tables
 from circuit_claims.discovery.combined_sweeps import minus
 from circuit_claims.discovery.enough_prompts import cells_told, looks, off_by
 from circuit_claims.discovery.families import BACKUP, EFFECT
@@ -168,3 +170,20 @@ def test_the_families_of_few_prompts_are_those_of_all(few, all_of_them):
     scores, of_all = (family_search.scores_so_far(survey) for survey in (few, all_of_them))
     grown, of_all_grown = (each.direct_without - each.direct > BACKUP for each in (scores, of_all))
     assert (grown == of_all_grown).all() and 0 < grown.sum() < grown.size
+
+
+OF_FAMILIES = {"name movers", "negative name movers", "S-inhibition", "backups", "knock-outs of families"}
+OF_FAMILIES |= {"early heads on random tokens", *tables.PARTS}
+
+
+def test_what_is_asked_of_families_that_were_not_found_is_not_measured(few):
+    blank = Card("mini", "mini", ("mini",), 4, 8, families={}, values={})
+    assert few.shows_the_task
+    before = forward_passes.total()
+    for name, part in search.PARTS.items():
+        if name in OF_FAMILIES:
+            found = part(few, blank)
+            assert not found.values and not found.tables, name
+    assert forward_passes.total() == before
+    assert search.PARTS["MLPs"](few, blank).values, "while what needs no family is measured"
+    assert forward_passes.total() > before
