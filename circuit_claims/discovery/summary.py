@@ -6,7 +6,7 @@ from pathlib import Path
 
 from circuit_claims.discovery import family_search
 from circuit_claims.discovery.missing_families import OF_THE_LITERATURE
-from circuit_claims.discovery.search import Search
+from circuit_claims.discovery.search import Search, steps
 
 #: Options of which a run that judges the card should know, with what they are where nothing is said.
 _SHARED = {"--weights": "processed", "--dtype": "float32", "--names": None}
@@ -17,7 +17,7 @@ _OWN = {"--title": "", "--prompts": 960, "--chapters": "", "--seed": 0, "--devic
 def summary(search: Search, args: argparse.Namespace, stopped: str) -> list[str]:
     """The lines; stopped: why the search ended before it was done, empty where it was done."""
     missing, found, survey = search.missing(), search.families(), search.survey
-    lines = [f"{stopped}: {len(missing)} of the steps are missing"] if stopped and missing else []
+    lines = [f"{stopped}: {len(missing)} of {len(steps(search.chapters))} steps are missing"] if stopped and missing else []
     if (task := survey.task_so_far) is not None:
         unclear = "" if task[1] else ": the model does not do the task, and no effects were sought"
         lines.append(f"logit difference {task[0]:.2f}{unclear}")

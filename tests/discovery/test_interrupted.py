@@ -106,7 +106,7 @@ def test_what_was_found_before_ctrl_c_is_kept_and_not_measured_again(whole, tmp_
         interrupted_at(patched, step)
         assert discover(path) == 130
     said, missing = capsys.readouterr(), ALL[ALL.index(step) :]
-    assert f"interrupted: {len(missing)} of the steps are missing" in said.out
+    assert f"interrupted: {len(missing)} of {len(ALL)} steps are missing" in said.out
     assert f"missing: {', '.join(missing)}" in said.out and f"unfinished card: {path}" in said.out
     card = read_card(path)
     assert list(card.unfinished) == missing and "logit_difference" in card.values, "behaviour comes first"
@@ -257,7 +257,7 @@ def test_a_search_ends_with_its_minutes_in_the_midst_of_a_step(tmp_path, monkeyp
     path = tmp_path / "mine.toml"
     assert discover(path, "--minutes", "2") == 0 and 120 <= clock.now <= 121
     said, missing = capsys.readouterr().out, read_card(path).unfinished
-    assert said.startswith(f"stopped after 2 minutes: {len(missing)} of the steps are missing\n")
+    assert said.startswith(f"stopped after 2 minutes: {len(missing)} of {len(ALL)} steps are missing\n")
     assert 0 < len(missing) < len(ALL) and list(missing) == ALL[-len(missing) :]
     assert f"to go on: circuit-claims discover --subject mini --out {path} --prompts 30 --chapters facts,induction" in said
     assert discover(path) == 0 and read_card(path).unfinished == ()
