@@ -169,7 +169,7 @@ def _prepared(args: argparse.Namespace) -> "Search":
     except ValueError as error:
         raise SubjectError(str(error)) from error
     bos = "with BOS" if subject.prepend_bos else "without BOS"
-    source = f"circuit-claims discover: {args.prompts} prompts of the discovery half, seed {args.seed}, {bos}"
+    source = f"circuit-claims discover: {survey.up_to()} prompts of the discovery half, seed {args.seed}, {bos}"
     in_short, sha256 = names_in_short(subject.names), subject.weights_sha256
     about = About(
         title=args.title or TITLES.get(settings.name, name),

@@ -131,8 +131,10 @@ def all_of_them(mini) -> Survey:
 
 def test_a_small_model_is_measured_on_all_prompts_and_another_is_looked_at_first(mini, monkeypatch):
     assert Survey.of(mini, n=240, seed=0, prepend_bos=False).first == 240
+    assert Survey.of(mini, n=240, seed=0, prepend_bos=False).up_to() == "240"
     monkeypatch.setattr(mini, "n_parameters", 10**8)
-    assert Survey.of(mini, n=240, seed=0, prepend_bos=False).first == FIRST
+    large = Survey.of(mini, n=240, seed=0, prepend_bos=False)
+    assert large.first == FIRST and (large.up_to(), large.up_to(50)) == ("up to 240", "50"), "a card says so"
     assert Survey.of(mini, n=30, seed=0, prepend_bos=False).first == 30
 
 
