@@ -33,7 +33,6 @@ from circuit_claims.measure.grid_statistics import (
     mean_over_heads,
 )
 from circuit_claims.measure.measurement import Measurement
-from circuit_claims.option_checks import FEWEST_PROMPTS
 from circuit_claims.prompts.templates import TWO_SENTENCE_TEMPLATES
 from circuit_claims.tasks.induction.repeated_tokens import Score
 from circuit_claims.tasks.ioi.signals import fit_error, position_coefficient, token_coefficient
@@ -41,6 +40,8 @@ from circuit_claims.untested import Untested
 
 #: How many times the average head's copy score a family's lowest has to be, or copying is not what sets the family apart.
 COPIES = 2
+#: Prompts at the first look at the mean over all heads' copy scores: each has the whole vocabulary's logits of every head.
+FEW = 10
 #: The error of position and token signal added up, as a share of the logit difference, from which on they do not add up.
 NO_SUM = 0.2
 
@@ -265,7 +266,7 @@ def _copying(survey: Survey, heads: tuple[Head, ...], *, negative: bool) -> Find
     sign, prefix = ("negative", "negative_") if negative else ("positive", "")
     sweep = survey.ioi.copy_score_sweep(sign)
     keys = f"{prefix}name_mover_copy_score", f"average_{prefix}copy_score"
-    few = survey.looking_first_at(FEWEST_PROMPTS)  # each is the mean over all heads' scores
+    few = survey.looking_first_at(FEW)
     try:
         lowest = min(survey.estimate(survey.ioi.copy_score(head, sign)) for head in heads)
         average = few.estimate(sweep.of(mean_over_heads, "", "rate"))
