@@ -28,7 +28,10 @@ HALF = 0.5
 
 @dataclass(frozen=True)
 class Value:
-    """One entry of [values]: as `circuit_claims.cards.schema.Published`, with a note where it is not simply what was found."""
+    """One entry of [values]: as `circuit_claims.cards.schema.Published`, with a note where it is not simply what was found.
+
+    refused: why it is not to stand on a card, if so.
+    """
 
     value: float
     unit: str
@@ -36,6 +39,7 @@ class Value:
     low: float | None = None
     high: float | None = None
     note: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,13 @@ class Findings:
 def without_empty_bounds(findings: Findings, shape: tuple[int, int]) -> Findings:
     """The same without the numbers that a card of `shape` (layers, heads a layer) may not have, each with the reason.
 
-    Noise may make a tolerance wider than all that a rate can be: such a number says nothing of the model.
+    Noise may make a tolerance wider than all that a rate can be, or than half of the number: it then says nothing of the model.
     """
     left_out = {}
     for key, value in findings.values.items():
+        if value.refused:
+            left_out[key] = value.refused
+            continue
         given = {name: at for name, at in asdict(value).items() if at not in (None, "")} | {"source": "what was found"}
         if why := _refused(f"[values.{key}]", given, lambda entry, key=key: read_value(entry, key, (), shape)):
             left_out[key] = why
@@ -93,16 +100,26 @@ def _refused(where: str, given: dict[str, Any], read: Callable[[Entry], Any]) ->
 
 
 def near(survey: Survey, measurement: Measurement, unit: str, tolerance: float | None = None) -> Value:
-    """What was found, to within a tolerance (a tenth of it where none is given), or its noise where that is more."""
-    value = survey.estimate(measurement, tolerance)
-    allowed = TENTH * abs(value) if tolerance is None else tolerance
-    return Value(rounded(value), unit, within=rounded_up(max(allowed, survey.noise(measurement, tolerance))))
+    """What was found, to within a tolerance (a tenth of it where none is given), or its noise where that is more.
+
+    It is measured on as many prompts as bring the noise down to the tolerance, as far as that goes. A value whose noise is more
+    than half of it, and of the logit difference where it is in logits, says next to nothing of the model, and is refused.
+    """
+
+    def allowed(value: float) -> float:
+        return TENTH * abs(value) if tolerance is None else tolerance
+
+    value, noise, _ = survey.told(measurement, allowed, tolerance)
+    most = HALF * max(abs(value), abs(survey.logit_difference) if unit == "logits" else 0.0)
+    refused = (
+        f"sampling alone moves it by {noise:.3g}, beside the {value:.3g} found" if noise > max(allowed(value), most) else ""
+    )
+    return Value(rounded(value), unit, within=rounded_up(max(allowed(value), noise)), refused=refused)
 
 
 def rate(survey: Survey, measurement: Measurement) -> Value:
     """A rate near 0 or 1, to within a point, or five points where a verdict's interval reaches further than one."""
-    told = HALF * NOISY_RATE
-    value, (low, high) = survey.estimate(measurement, told), survey.interval(measurement, told)
+    value, _, (low, high) = survey.told(measurement, lambda _: NOISY_RATE, HALF * NOISY_RATE)
     reaches = value - low if value > 0.5 else high - value
     return Value(rounded(value), "rate", within=RATE if reaches <= RATE else rounded_up(max(NOISY_RATE, reaches)))
 
@@ -151,6 +168,7 @@ def table(
     note: str = "",
 ) -> Table:
     """What was found in every cell, to within one tolerance for all, or the noise of the noisiest where that is more."""
-    values = {name: tuple(rounded(survey.estimate(cell, tolerance)) for cell in cells) for name, cells in rows.items()}
-    noise = max(survey.noise(cell, tolerance) for cells in rows.values() for cell in cells)
+    told = {name: [survey.told(cell, lambda _: tolerance, tolerance) for cell in cells] for name, cells in rows.items()}
+    values = {name: tuple(rounded(value) for value, _, _ in cells) for name, cells in told.items()}
+    noise = max(noise for cells in told.values() for _, noise, _ in cells)
     return Table(tuple(columns), values, rounded_up(max(tolerance, noise)), unit, note)

@@ -31,6 +31,8 @@ from circuit_claims.verdicts.budget import Budget
 CHUNK = 120
 #: Prompts at the first look at a model that is not small: each template in each order twice.
 FIRST = 60
+#: Prompts up to which some are added because sampling alone would move a value by more than its tolerance.
+FOR_NOISE = 240
 #: A tenth: of the logit difference, to which what is in logits is told, or of anything else.
 TENTH = 0.1
 #: To what rates, shares, probabilities and correlations are told, and layers.
@@ -166,6 +168,30 @@ class Survey:
         """By how much sampling alone sets a verdict's interval apart from what is found here: both have an error."""
         value, (low, high) = self.estimate(measurement, tolerance), self.interval(measurement, tolerance)
         return math.sqrt(2) * max(value - low, high - value)
+
+    def told(
+        self, measurement: Measurement, allowed: Callable[[float], float], tolerance: float | None = None
+    ) -> tuple[float, float, tuple[float, float]]:
+        """A value, its noise and its interval, on as many prompts as bring the noise down to what is allowed of the value.
+
+        Beyond `FOR_NOISE` prompts none are added for the noise alone: what is left of it is how templates differ. tolerance: as
+        for `estimate`, which may ask for more.
+        """
+        sizes = [n for n in self._looks(measurement) if n <= max(FOR_NOISE, self.first)]
+        taken = measurement.take(sizes[0])
+        for n in sizes:
+            taken = measurement.take(n)
+            if self._noise(measurement, taken)[1] <= allowed(taken.estimate):
+                break
+        enough = self._enough(measurement, tolerance)
+        return self._noise(measurement, enough if enough.n > taken.n else taken)
+
+    def _noise(
+        self, measurement: Measurement, taken: Samples | Grid | GridStatistic
+    ) -> tuple[float, float, tuple[float, float]]:
+        assert not isinstance(taken, Grid)
+        low, high = self._interval(taken, self._confidence(measurement))
+        return taken.estimate, math.sqrt(2) * max(taken.estimate - low, high - taken.estimate), (low, high)
 
     def random_token_scores(self, score: Score) -> OfHeads:
         """A score of every head on all repeated random tokens there are: they are measured in one go."""
