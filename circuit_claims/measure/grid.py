@@ -150,7 +150,7 @@ class Grid:
 
     @property
     def _measured(self) -> Bool[np.ndarray, "prompt row column"]:
-        return np.arange(self.n)[:, None, None] < self.counts
+        return np.arange(self.n)[:, None, None] < (np.array(self.n) if self.counts is None else self.counts)
 
     def cell(self, row: int, column: int) -> Samples:
         """One cell as samples of its own."""

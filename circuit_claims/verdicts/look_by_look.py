@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from circuit_claims.measure.measurement import Measurement, Wanted
 from circuit_claims.measure.presuppositions import why_nothing
@@ -63,10 +64,11 @@ def look_by_look(
     looks = budget.looks(limit) if lazy else [measured.n]
     raced = race is not None and lazy and limit is None
     looks = with_first_looks(looks) if raced else looks
-    by_cell = measured.cells if raced else None
+    by_cell = measured.cells if raced and isinstance(measured, Measurement) else None
     confidence = 1 - (1 - budget.confidence) / len(looks)
-    running, bearing, counts = None, None, None
-    nothing, verdict = "", INCONCLUSIVE
+    running, nothing, verdict = None, "", INCONCLUSIVE
+    bearing: Bool[np.ndarray, "row column"] | None = None
+    counts = np.zeros((0, 0), dtype=int)
     for n in looks:
         samples = _taken(measured, n, None if bearing is None else np.where(bearing, n, counts))
         low, high = ends(samples)

@@ -8,6 +8,7 @@ that what is found lies below the 99.9 % quantile of that chance.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from circuit_claims.measure.grid_statistics import (
     size_at_head,
 )
 from circuit_claims.measure.measurement import Measurement
-from circuit_claims.measure.races import Expected, Race, Raced
+from circuit_claims.measure.races import Expected, Race
 from circuit_claims.measure.races.looks import FIRST_LOOK, with_first_looks
 from circuit_claims.measure.races.ranks import RankRace
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
@@ -39,7 +40,8 @@ LOOKS = with_first_looks(BUDGET.looks(None))
 CONFIDENCE = 1 - 0.05 / len(LOOKS)
 RUNS = 200
 
-MakeRace = Callable[[tuple[int, int], float, int], Race]
+#: From a grid's shape, a look's confidence and a seed.
+MakeRace = Callable[..., Race]
 
 
 # Populations: noise of mean 0 and variance 1, [n, *shape]
@@ -90,21 +92,23 @@ def part(grid: Grid, n: int, counts: np.ndarray) -> Grid:
     return replace(grid, values=values, clusters=grid.clusters[:n], weights=weights, counts=counts)
 
 
-def raced(grid: Grid, race: Race, low: float, high: float, statistic: Raced | None = None) -> tuple[str, int]:
+def raced(grid: Grid, race: Race, low: float, high: float, statistic: Any = None) -> tuple[str, int]:
     """The verdict, and how many effects it took."""
     bearing, counts = np.ones(grid.values.shape[1:], dtype=bool), np.zeros(grid.values.shape[1:], dtype=int)
     for n in LOOKS:
         counts = np.where(bearing, n, counts)
         taken = part(grid, n, counts)
-        _, *ends = race.look(taken if statistic is None else GridStatistic(taken, statistic, "x", ""), Expected(low, high))
-        verdict = INCONCLUSIVE if n < FIRST_LOOK else verdict_of(*ends, low, high)
+        _, first, last = race.look(
+            taken if statistic is None else GridStatistic(taken, statistic, "x", ""), Expected(low, high)
+        )
+        verdict = INCONCLUSIVE if n < FIRST_LOOK else verdict_of(first, last, low, high)
         if verdict != INCONCLUSIVE:
             break
         bearing = race.bearing(Expected(low, high))
     return verdict, int(counts.sum())
 
 
-def rate_of(verdict: str, draw: Callable, make: MakeRace, low: float, high: float, statistic: Raced | None = None) -> float:
+def rate_of(verdict: str, draw: Callable, make: MakeRace, low: float, high: float, statistic: Any = None) -> float:
     """How often a race ends so."""
     found = []
     for run in range(RUNS):
@@ -301,7 +305,7 @@ def test_the_simulation_judges_as_expect_does(kind):
             say(Expect(paper, BUDGET, seed=0)(measurement))
         except Refuted:
             assert paper.rows[-1].verdict == REFUTED
-        row, (verdict, effects) = paper.rows[-1], raced(grid, make((1, 4), CONFIDENCE, 0), *bounds, statistic)
+        row, (verdict, effects) = paper.rows[-1], raced(grid, make((1, 4), CONFIDENCE, 0), bounds[0], bounds[1], statistic)
         assert row.verdict == verdict
         assert row.effects == {"measured": effects, "of": 4 * max(row.n, 120)}
         found.add(verdict)
