@@ -111,9 +111,9 @@ def near(survey: Survey, measurement: Measurement, unit: str, tolerance: float |
 
     value, noise, _ = survey.told(measurement, allowed, tolerance)
     most = HALF * max(abs(value), abs(survey.logit_difference) if unit == "logits" else 0.0)
-    refused = (
-        f"sampling alone moves it by {noise:.3g}, beside the {value:.3g} found" if noise > max(allowed(value), most) else ""
-    )
+    # Where the model does not do the task, claims are refuted whatever their bounds.
+    noisy = survey.shows_the_task and noise > max(allowed(value), most)
+    refused = f"sampling alone moves it by {noise:.3g}, beside the {value:.3g} found" if noisy else ""
     return Value(rounded(value), unit, within=rounded_up(max(allowed(value), noise)), refused=refused)
 
 

@@ -169,6 +169,7 @@ class Task(Measuring):
 
         def take(n: int, wanted: Wanted | None = None) -> Grid:
             prompts = self.prompts(n)
+            n = len(prompts)  # of published ones there may be fewer
             counts = np.full(shape, n) if wanted is None else np.minimum(wanted, n)
             values = cells_in_blocks(partial(self._kept, key), chunk, prompts, counts.ravel(), self.chunk)
             return Grid(

@@ -67,8 +67,8 @@ LAYER = Published("last", 3.0, None, None, "layer", "a paper", among=(0.0, 3.0))
             lambda expect: expect(sweep()).top(6).contains([(0, 0)]),
             r"top\(6\) .*cannot fail.* 6 cells",
         ),
-        (lambda expect: expect(sweep()).bottom(7).contains([(0, 0)]), r"bottom\(7\) of recovery is a bound that cannot fail"),
-        (lambda expect: expect(sweep()).top(0).contains([(0, 0)]), r"top\(0\) of recovery is a bound that cannot hold"),
+        (lambda expect: expect(sweep()).bottom(7).contains([(0, 0)]), r"bottom\(7\) of a sweep is a bound that cannot fail"),
+        (lambda expect: expect(sweep()).top(0).contains([(0, 0)]), r"top\(0\) of a sweep is a bound that cannot hold"),
     ],
     ids=lambda part: part if isinstance(part, str) else f"line {part.__code__.co_firstlineno}",
 )

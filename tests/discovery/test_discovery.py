@@ -1,5 +1,6 @@
 """Discovery: the rules on made-up numbers, the card as it is written and refused, and the embedded model's committed card."""
 
+import math
 import re
 import shutil
 import tomllib
@@ -144,7 +145,11 @@ class OneValue:
     def interval(self, _, tolerance=None) -> tuple[float, float]:
         return self.ends
 
+    def told(self, _, allowed, tolerance=None) -> tuple[float, float, tuple[float, float]]:
+        return self.value, math.sqrt(2) * max(self.value - self.ends[0], self.ends[1] - self.value), self.ends
+
     noise = Survey.noise
+    logit_difference, shows_the_task = 7.589, True
 
 
 #: A survey of one value, and a measurement that it does not look at: both stand in for more than they are.

@@ -194,7 +194,7 @@ def test_a_cards_title_is_escaped(tmp_path):
     render(META, rows, tmp_path)
     html, markdown = ((tmp_path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
     assert "<script>alert" not in html and html.count("&lt;script&gt;alert") >= 4
-    assert "<script>" not in markdown and "|*x*" not in markdown
+    assert not re.search(r"(?<!\\)<script>", markdown) and "|*x*" not in markdown
 
 
 def without_basis(rows: list[dict]) -> list[dict]:

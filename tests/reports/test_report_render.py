@@ -121,7 +121,7 @@ def test_text_from_outside_stays_text_in_markdown():
     outline = Outline(read)
     assert not {"script", "img", "code", "em"} & set(outline.tags)
     cells = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", read)]
-    assert len(cells) == 10 and cells[1] == wording.one_line(NASTY)
+    assert len(cells) == 11 and cells[1] == wording.one_line(NASTY)
 
 
 @pytest.mark.parametrize(

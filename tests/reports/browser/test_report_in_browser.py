@@ -128,13 +128,13 @@ def test_chips_are_pressed_and_combined_and_stand_in_the_address(tmp_path):
       const field = document.getElementById("filter_text");
       chip("refuted").click(); chip("facts").click();
       const first = [location.hash, chip("holds").textContent.trim(), chip("ioi").textContent.trim()];
-      chip("facts").click(); field.value = "statement of b"; field.dispatchEvent(new Event("input"));
+      chip("facts").click(); field.value = "statement of b."; field.dispatchEvent(new Event("input"));
       result = [...first, location.hash, chip("refuted").getAttribute("aria-pressed")]
     """
     found = seen(tmp_path, "", doing)
     # A chip counts what it would show beside the other groups' filters.
     first = ["#?verdict=refuted&chapter=facts", "1 holds", "1 Indirect object identification"]
-    assert found.result == [*first, "#?verdict=refuted&text=statement+of+b", "true"]
+    assert found.result == [*first, "#?verdict=refuted&text=statement+of+b.", "true"]
     assert found.shown == "b"
 
 
