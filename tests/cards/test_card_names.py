@@ -89,5 +89,5 @@ def test_a_folder_is_no_card(tmp_path):
 
 
 def test_a_name_with_no_card_lists_those_there_are():
-    with pytest.raises(CardError, match="there is no card 'nope': name one of gpt2-small, mini, or the path"):
+    with pytest.raises(CardError, match="there is no card 'nope': name one of gpt2-small, mini, smollm2-135m, or the path"):
         find_card("nope")

@@ -136,19 +136,13 @@ def test_an_early_family_is_in_the_circuit_where_its_knock_out_changes_more_than
 class OneValue:
     """A survey that found one value with one interval."""
 
-    def __init__(self, value: float, low: float, high: float) -> None:
-        self.value, self.ends = value, (low, high)
+    def __init__(self, value: float, *ends: float) -> None:
+        self.value, self.ends = value, ends
 
-    def estimate(self, _, tolerance=None) -> float:
-        return self.value
-
-    def interval(self, _, tolerance=None) -> tuple[float, float]:
-        return self.ends
-
-    def told(self, _, allowed, tolerance=None) -> tuple[float, float, tuple[float, float]]:
+    def told(self, *_) -> tuple[float, float, tuple[float, ...]]:
+        """The value, its noise and its interval."""
         return self.value, math.sqrt(2) * max(self.value - self.ends[0], self.ends[1] - self.value), self.ends
 
-    noise = Survey.noise
     logit_difference, shows_the_task = 7.589, True
 
 
