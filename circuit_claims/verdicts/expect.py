@@ -217,7 +217,7 @@ class Expectation:
         row.observed, row.ci_low, row.ci_high, row.n, row.verdict = observed, ci_low, ci_high, samples.n, verdict
         row.margin = margin_of(ci_low, ci_high, low, high, float(bound))
         if verdict == INCONCLUSIVE:
-            row.reason = what_would_decide(observed, ci_low, ci_high, low, high, samples.n, seen.limit)
+            row.reason = what_would_decide(observed, ci_low, ci_high, low, high, samples.n, seen.limit, seen.spared)
         if verdict == REFUTED:
             what = f"the worst rank in {samples.quantity}" if ranks else samples.quantity
             row.reason = f"{what} is {_number(observed)} [{_number(ci_low)}, {_number(ci_high)}]"

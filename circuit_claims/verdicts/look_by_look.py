@@ -13,6 +13,7 @@ from circuit_claims.measure.races import Expected, Race
 from circuit_claims.measure.races.looks import FIRST_LOOK, with_first_looks
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.verdicts.budget import Budget
+from circuit_claims.verdicts.predictive_power import HARDLY, predictive_power
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED
 
 #: What is handed to `expect`: a measurement, which is asked for more prompts until the verdict is clear, or its numbers.
@@ -29,7 +30,8 @@ class Seen:
 
     samples: of that look; low, high: the range that is expected; nothing: why there is nothing that the claim could be about,
     or empty; effects: of a sweep whose cells were raced, how many effects (one cell on one prompt) were measured, of how many
-    without a race; limit: how many prompts there are, where no more can be had.
+    without a race; limit: how many prompts there are, where no more can be had; spared: how many the budget has left, where
+    they would hardly have decided it.
     """
 
     samples: Samples | Grid | GridStatistic
@@ -42,6 +44,7 @@ class Seen:
     verdict: str
     effects: dict[str, int]
     limit: int | None
+    spared: int = 0
 
 
 def look_by_look(
@@ -57,7 +60,8 @@ def look_by_look(
 
     race: of what can be raced (see `circuit_claims.measure.races`), its race, which then gives the interval. ends: the range
     that is expected of these samples. Since every look is another chance to be wrong, the error rate is divided by the number
-    of looks that the budget allows.
+    of looks that the budget allows. Looking ends early too where the rest of the budget would hardly decide it (see
+    `circuit_claims.verdicts.predictive_power`).
     """
     lazy = isinstance(measured, Measurement)
     limit = measured.limit if lazy else measured.n
@@ -66,7 +70,7 @@ def look_by_look(
     looks = with_first_looks(looks) if raced else looks
     by_cell = measured.cells if raced and isinstance(measured, Measurement) else None
     confidence = 1 - (1 - budget.confidence) / len(looks)
-    running, nothing, verdict = None, "", INCONCLUSIVE
+    running, nothing, verdict, spared = None, "", INCONCLUSIVE, 0
     bearing: Bool[np.ndarray, "row column"] | None = None
     counts = np.zeros((0, 0), dtype=int)
     for n in looks:
@@ -92,12 +96,16 @@ def look_by_look(
         verdict = INCONCLUSIVE if nothing else verdict_of(ci_low, ci_high, low, high)
         if verdict != INCONCLUSIVE:
             break
+        straddling = {"n": n, "most": looks[-1], "confidence": confidence}
+        if race is None and n < looks[-1] and predictive_power(observed, ci_low, ci_high, low, high, **straddling) < HARDLY:
+            spared = looks[-1] - n
+            break
     effects = {}
     if by_cell is not None:
         grid = _grid(samples)
         effects = {"measured": grid.effects, "of": int(np.prod(by_cell)) * max(samples.n, budget.first)}
     fixed = samples.n if not lazy or samples.n < n or n == limit else limit
-    return Seen(samples, observed, ci_low, ci_high, low, high, nothing, verdict, effects, fixed)
+    return Seen(samples, observed, ci_low, ci_high, low, high, nothing, verdict, effects, fixed, spared)
 
 
 def _taken(measured: Measured, n: int, cells: Wanted | None) -> Any:

@@ -102,9 +102,10 @@ def test_prompts_are_added_until_the_verdict_is_clear(expect, paper):
 def test_an_undecided_claim_says_how_many_prompts_would_decide_it(expect, paper):
     measurement, asked = growing(0.02)
     expect(measurement).above(0)
-    assert asked == [120, 240, 480, 960]
+    assert asked == [120, 240, 480]
     assert paper.rows[0].verdict == INCONCLUSIVE
-    assert "would decide it" in paper.rows[0].reason or "would be needed" in paper.rows[0].reason
+    reason = paper.rows[0].reason
+    assert "would decide it (--max-prompts), which the budget's other 480 hardly would" in reason or "would be needed" in reason
 
 
 def test_a_rate_counts_prompts_and_nothing_else(expect, paper):
