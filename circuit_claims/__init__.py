@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from circuit_claims.heads import Head
     from circuit_claims.measure.measurement import Measurement
     from circuit_claims.measure.samples import Grid, Samples
-    from circuit_claims.notebook import IOI, Acronyms, Facts, GreaterThan, Induction, Successors, load
+    from circuit_claims.notebook import IOI, Acronyms, Contrast, Facts, GreaterThan, Induction, Successors, load
     from circuit_claims.subjects.subject import Subject
+    from circuit_claims.tasks.metric import Metric
 
     __version__: str
 
@@ -29,6 +30,7 @@ _HOMES = {
     "IOI": _NOTEBOOK,
     "GreaterThan": _NOTEBOOK,
     "Acronyms": _NOTEBOOK,
+    "Contrast": _NOTEBOOK,
     "Facts": _NOTEBOOK,
     "Induction": _NOTEBOOK,
     "Successors": _NOTEBOOK,
@@ -37,6 +39,7 @@ _HOMES = {
     "Head": "circuit_claims.heads",
     "Measurement": "circuit_claims.measure.measurement",
     "Samples": "circuit_claims.measure.samples",
+    "Metric": "circuit_claims.tasks.metric",
     "Grid": "circuit_claims.measure.samples",
 }
 
@@ -44,12 +47,14 @@ __all__ = [
     "IOI",
     "Acronyms",
     "Card",
+    "Contrast",
     "Facts",
     "GreaterThan",
     "Grid",
     "Head",
     "Induction",
     "Measurement",
+    "Metric",
     "Samples",
     "Subject",
     "Successors",

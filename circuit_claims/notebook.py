@@ -9,14 +9,20 @@ A task's function makes it on the half of the prompts that verdicts are given on
 else is said, prompts begin with BOS where the model was loaded so, and in the tasks that were published with it.
 """
 
+from typing import Any
+
 from circuit_claims.prompts import acronyms, facts, greater_than, ioi
+from circuit_claims.prompts.contrasts.population import Contrasts
+from circuit_claims.prompts.source import Half
 from circuit_claims.subjects.find import choose
 from circuit_claims.subjects.subject import Settings, Subject, prepare
 from circuit_claims.tasks.acronyms import task as acronym_task
+from circuit_claims.tasks.contrast import task as contrast_task
 from circuit_claims.tasks.facts import task as facts_task
 from circuit_claims.tasks.greater_than import task as greater_than_task
 from circuit_claims.tasks.induction import task as induction_task
 from circuit_claims.tasks.ioi import task as ioi_task
+from circuit_claims.tasks.metric import Metric
 from circuit_claims.tasks.successors import next_scores
 from circuit_claims.threads import use_few_threads
 
@@ -91,6 +97,37 @@ def Induction(model: Subject, *, seed: int = 0, prepend_bos: bool | None = None)
 def Successors(model: Subject, *, prepend_bos: bool | None = None) -> next_scores.Successors:
     """Heads that write the next member of a sequence (Gould et al. 2023)."""
     return next_scores.Successors(subject=model, prepend_bos=_bos(model, prepend_bos))
+
+
+def Contrast(
+    model: Subject,
+    pairs: Any,
+    *,
+    metric: str | Metric = "logit difference",
+    half: Half | None = None,
+    dealt: bool = False,
+    space: bool = True,
+    marks: bool = True,
+    split: str = "train",
+    encoding: str | None = None,
+    seed: int = 0,
+    prepend_bos: bool | None = None,
+) -> contrast_task.ContrastTask:
+    """Prompts of one's own, in pairs with their answers: the columns clean, corrupted, answer, foil, and cluster, if any.
+
+    pairs: a file (.csv, .tsv, .jsonl, .parquet), a folder that a data set was saved to, `hf:owner/name`, a list of dicts, a
+    pandas frame or a `datasets.Dataset`. metric: logit difference, probability, probability difference, rank, KL, or a
+    `Metric` of your own. half: of the clusters, None for all. dealt: a control, answers dealt out anew. space: whether answers
+    follow a space. marks: whether `[word: hot]` in a text marks a position. split: of a data set; encoding: of a text file.
+
+    Raises PairsError, with one sentence, where the pairs cannot be used.
+    """
+    options = {"marks": marks, "split": split, "encoding": encoding}
+    population = Contrasts.of(pairs, half=half, dealt=dealt, space=space, **options)
+    population.check()
+    return contrast_task.ContrastTask.of(
+        model, population, metric=metric, seed=seed, chunk=CHUNK, prepend_bos=_bos(model, prepend_bos)
+    )
 
 
 def _bos(model: Subject, prepend_bos: bool | None) -> bool:

@@ -40,8 +40,13 @@ def slice_run(run: Run, chunk: slice) -> Run:
     return Run(run.tokens[chunk], run.resid[:, chunk], None if run.kept is None else run.kept[:, :, chunk])
 
 
-def first_difference(a: Int[Tensor, "prompt pos"], b: Int[Tensor, "prompt pos"]) -> int:
-    """The first position at which two batches differ in any prompt; the last position where they do not differ at all."""
+def first_difference(a: Int[Tensor, "prompt pos"], b: Int[Tensor, "prompt other_pos"]) -> int:
+    """The first position at which two batches differ in any prompt; the last position where they do not differ at all.
+
+    Batches of different length differ from the first position on.
+    """
+    if a.shape[1] != b.shape[1]:
+        return 0
     differs = (a != b).any(0).nonzero()
     return int(differs[0]) if len(differs) else a.shape[1] - 1
 

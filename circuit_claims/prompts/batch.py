@@ -1,12 +1,12 @@
 """Prompts as tokens: batches of one length, so that nothing is ever padded, with the position of every role."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuit_claims.prompts.ioi import ROLES
@@ -27,6 +27,8 @@ class Batch:
     prompts: of the kind that was given.
     answers: the token ids of IO and S, `[prompt, 2]`.
     index: where each prompt stood in the list that was given.
+    compared, weights: where lists of answers are compared with lists of foils, all of their tokens, `[prompt, token]`, and what
+        each counts in the logit difference: 1/n of n answers, −1/m of m foils, 0 where a shorter list is filled up.
     """
 
     prompts: tuple[Any, ...]
@@ -34,6 +36,37 @@ class Batch:
     positions: dict[str, Int[Tensor, " prompt"]]
     answers: Int[Tensor, "prompt 2"]
     index: tuple[int, ...]
+    compared: Int[Tensor, "prompt token"] | None = None
+    weights: Float[Tensor, "prompt token"] | None = None
+
+    @property
+    def tokens_compared(self) -> Int[Tensor, "prompt token"]:
+        """The tokens whose logits are compared: the two answers, or all of the lists."""
+        return self.answers if self.compared is None else self.compared
+
+    @property
+    def counted(self) -> Float[Tensor, "prompt token"]:
+        """What each of `tokens_compared` counts in the logit difference."""
+        if self.weights is not None:
+            return self.weights
+        return torch.tensor([1.0, -1.0], device=self.answers.device).expand(len(self.answers), 2)
+
+    def is_answer(self, tokens: Int[Tensor, " prompt"]) -> Bool[Tensor, " prompt"]:
+        """Whether each prompt's token is its answer, or one of its answers."""
+        return ((tokens[:, None] == self.tokens_compared) & (self.counted > 0)).any(1)
+
+    def of_rows(self, rows: Sequence[int]) -> "Batch":
+        """The same of some of its prompts."""
+        return replace(
+            self,
+            prompts=tuple(self.prompts[row] for row in rows),
+            tokens=self.tokens[rows],
+            positions={role: where[rows] for role, where in self.positions.items()},
+            answers=self.answers[rows],
+            index=tuple(self.index[row] for row in rows),
+            compared=None if self.compared is None else self.compared[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
 
     def at(self, *roles: str) -> Int[Tensor, "prompt role"]:
         """The positions of several roles, side by side.

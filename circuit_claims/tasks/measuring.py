@@ -27,6 +27,16 @@ from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, Metric
 
 
+class NotAligned(ValueError):
+    """Something needs pairs that lie alike on their positions, and these do not; the message names what does."""
+
+
+def aligned(clean: Batch, corrupted: Batch, what: str, role: str | None = None) -> None:
+    """Raise NotAligned where the two differ in length or, of a role, in where it stands; what: what needs that they do not."""
+    if clean.tokens.shape != corrupted.tokens.shape or (role and not torch.equal(clean.at(role), corrupted.at(role))):
+        raise NotAligned(what)
+
+
 @dataclass(frozen=True, repr=False)
 class Measuring:
     """Prompts on one subject, and how they are measured.
@@ -81,6 +91,18 @@ class Measuring:
     def limit(self) -> int | None:
         """How many prompts there are, where they are finitely many."""
         return len(self.fixed) or None
+
+    @property
+    def swept_roles(self) -> tuple[str, ...] | None:
+        """The roles whose positions a sweep visits; None where it visits all positions that there are."""
+        return None if self.fixed else self.population.roles
+
+    @property
+    def position_labels(self) -> list[str]:
+        """What positions are called where all are visited: their numbers, with the tokens of the first published prompt."""
+        (batch,) = self.batches(self.fixed[:1])
+        tokens = batch.tokens[0].tolist()
+        return [f"{place} {self.subject.tokenizer.decode([token]).strip()}" for place, token in enumerate(tokens)]
 
     # Prompts
 
@@ -254,7 +276,12 @@ def in_order(batches: Sequence[Batch], measure: Callable[[Batch], np.ndarray]) -
 
 def with_article(change: str) -> str:
     """A change as it reads in a sentence: "an extra S", "a name swap"."""
-    plural_or_name = {"ABC": "ABC names", "random names": "random names", "S1-IO flip": "an S1-IO flip"}
+    plural_or_name = {
+        "corrupted": "the corrupted text",
+        "ABC": "ABC names",
+        "random names": "random names",
+        "S1-IO flip": "an S1-IO flip",
+    }
     article = "an" if change.startswith("extra") else "a"
     return plural_or_name.get(change, f"{article} {change}")
 

@@ -69,16 +69,26 @@ class Metric:
         return as_array(found) if isinstance(found, Tensor) else found
 
 
-def _first_less_second(logits: Float[Tensor, "*n prompt 2"], batch: Batch) -> Float[Tensor, "*n prompt"]:
-    return logits[..., 0] - logits[..., 1]
+def _first_less_second(logits: Float[Tensor, "*n prompt token"], batch: Batch) -> Float[Tensor, "*n prompt"]:
+    if batch.weights is None:
+        return logits[..., 0] - logits[..., 1]
+    return (logits * batch.weights.to(logits.dtype)).sum(-1)
+
+
+def answer_probabilities(logits: Float[Tensor, "*n prompt d_vocab"], batch: Batch) -> Float[Tensor, "*n prompt 2"]:
+    """The probability of the answer and of the other one, over the whole vocabulary; of lists of them, of all together."""
+    wanted = batch.tokens_compared.expand(*logits.shape[:-1], batch.tokens_compared.shape[-1])
+    found = (logits.gather(-1, wanted) - torch.logsumexp(logits, -1, keepdim=True)).exp()
+    if batch.weights is None:
+        return found
+    return torch.stack([(found * side).sum(-1) for side in (batch.weights > 0, batch.weights < 0)], dim=-1)
 
 
 def _answer(logits: Float[Tensor, "*n prompt d_vocab"], batch: Batch) -> Float[Tensor, "*n prompt"]:
-    wanted = batch.answers[:, :1].expand(*logits.shape[:-1], 1)
-    return (logits.gather(-1, wanted)[..., 0] - torch.logsumexp(logits, -1)).exp()
+    return answer_probabilities(logits, batch)[..., 0]
 
 
-#: The logit of the right answer minus that of the other one (Wang et al. 2022, section 2).
-LOGIT_DIFFERENCE = Metric("logit difference", "logits", _first_less_second, lambda batch: batch.answers)
+#: The logit of the right answer minus that of the other one (Wang et al. 2022, section 2); of lists, the means of their logits.
+LOGIT_DIFFERENCE = Metric("logit difference", "logits", _first_less_second, lambda batch: batch.tokens_compared)
 #: The probability of the right answer, over the whole vocabulary.
 PROBABILITY = Metric("probability of the answer", "probability", _answer)

@@ -6,7 +6,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from circuit_claims.heads import Head, head_labels, layer_labels
 from circuit_claims.measure.measurement import Measurement, Wanted
@@ -14,6 +16,16 @@ from circuit_claims.measure.samples import Grid, Shown
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.tasks.cells import Cells, cells_in_blocks
 from circuit_claims.tasks.measuring import Measuring, clusters_of, in_order
+from circuit_claims.untested import Untested
+
+#: How a prompt lies on tokens: how many there are, and where its roles stand.
+Layout = tuple[int, tuple[int, ...]]
+
+
+def layouts_of(batch: Batch) -> list[Layout]:
+    """How each prompt of a batch lies on its tokens."""
+    where = [batch.positions[role].tolist() for role in batch.positions]
+    return [(batch.tokens.shape[1], positions) for positions in zip(*where, strict=True)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,6 +195,22 @@ class Task(Measuring):
             )
 
         return Measurement(take, self.prepend_bos, self.limit, cells=shape)
+
+    def reference_tokens(self, form: Any, prompt: Any, layout: Layout, size: int) -> Int[Tensor, "reference pos"]:
+        """What a mean ablation of a prompt averages over: `size` corrupted prompts of its form whose tokens lie as in `layout`.
+
+        Raises Untested where there are too few of them.
+        """
+        stream, corruption = form.stream(self.seed + 1), self.population.corruptions.noising
+        found: list[Tensor] = []
+        for _ in range(20):  # blocks; with fillers of one token each, as in GPT-2's vocabulary, the first one suffices
+            block = [next(stream) for _ in range(size)]
+            block = [(other.changed(self.change) if self.change else other).changed(corruption) for other in block]
+            for batch in self.batches(block):
+                found += [batch.tokens[row] for row, there in enumerate(layouts_of(batch)) if there == layout]
+            if len(found) >= size:
+                return torch.stack(found[:size])
+        raise Untested(f"too few reference prompts have their tokens where {prompt.text!r} has them: give other fillers")
 
     @property
     def marks(self) -> list[tuple[int, int]]:

@@ -26,11 +26,10 @@ class Counterfactuals(Task):
         changes = [COUNTERFACTUALS[token, position] for token in TOKENS for position in POSITIONS]
 
         def measure(batch: Batch, cells: Cells) -> Float[np.ndarray, "prompt cell"]:
-            run, positions = self.subject.run(batch.tokens), batch.at(at)
-            settings = []
+            run, settings = self.subject.run(batch.tokens), []
             for change in (changes[cell] for cell in cells):
                 (other,) = self.batches([prompt.changed(change) if change else prompt for prompt in batch.prompts])
-                settings.append(parts_of(self, other, heads, "output", positions))
+                settings.append(parts_of(self, other, heads, "output", batch, at))
             return self.value_from(self.subject.transformer.intervene(run, settings), batch).T
 
         grid = self.grid_by_cell(

@@ -10,10 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 
+from circuit_claims.engine.edits import Attributions
 from circuit_claims.measure.agreement import correlation, largest_difference, two_sweeps
 from circuit_claims.measure.measurement import Measurement
+from circuit_claims.measure.races.looks import FIRST_LOOK
 from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.measuring import aligned
 from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, as_array
 from circuit_claims.tasks.operations.head_parts import BLOCKS, PARTS, SITES, Block, Part
 from circuit_claims.tasks.operations.sweeps import SHARE, head_sweep, places, places_axis, residual_sweep
@@ -55,8 +59,9 @@ class AttributionPatching(Task):
             what = BLOCKS[site]
         name = f"patching and attribution patching of {what} ({corruption}){self.under}"
         both = two_sweeps(exact, estimated, name, f"estimated, {SHARE}")
-        population: Any = self.population  # its prompts are made from templates, each in both orders
-        return both if self.fixed else replace(both, limit=len(population.frames()))
+        frames = getattr(self.population, "frames", None)  # of templates, each in both orders
+        most = FIRST_LOOK if frames is None else len(frames())
+        return both if self.fixed else replace(both, limit=min(most, self.limit or most))
 
     def attribution_correlation(self, of: Part | Block, *, corruption: str | None = None) -> Measurement:
         """Pearson's coefficient, over all cells, of the recoveries by patching and their estimates."""
@@ -67,6 +72,28 @@ class AttributionPatching(Task):
         """The largest difference, over all cells, of a recovery by patching and its estimate."""
         what = f"largest error of attribution patching, {_named(of)}"
         return self.attribution_agreement(of, corruption=corruption).of(largest_difference, what, SHARE)
+
+    def attributions(self, clean: Batch, corrupted: Batch) -> Attributions:
+        """To first order, what each patch clean into corrupted adds to the logit difference at END, in logits.
+
+        The estimate is linear in the logits compared: of lists of answers, it is the mean over answers and foils.
+        """
+        model, runs = self.subject.transformer, [self.subject.run(batch.tokens) for batch in (clean, corrupted)]
+        if clean.weights is None:
+            return model.attributions(*runs, clean.answers)
+        total: Attributions = {}
+        n_right, n_wrong = (int((side > 0).sum(1).max()) for side in (clean.weights, -clean.weights))
+        order = clean.weights.argsort(dim=1, descending=True, stable=True)  # answers first, foils last
+        for i in range(n_right):
+            for j in range(n_wrong):
+                both = torch.stack([order[:, i], order[:, -1 - j]], dim=1)
+                share, tokens = clean.weights.gather(1, both), clean.tokens_compared.gather(1, both)
+                # Where a list is shorter, what fills it up counts nothing.
+                product = share[:, 0].clamp(min=0) * (-share[:, 1]).clamp(min=0)
+                for site, found in model.attributions(*runs, tokens).items():
+                    scaled = found * product.view(-1, *[1] * (found.ndim - 1))
+                    total[site] = total[site] + scaled if site in total else scaled
+        return total
 
     def _estimated(self, quantity: str, of: Part | Block, given: str | None, axes: dict[str, Any]) -> Measurement:
         if self.metric.of_logits is not LOGIT_DIFFERENCE.of_logits:
@@ -79,7 +106,8 @@ class AttributionPatching(Task):
         first = sum(size for name, size in list(sizes.items())[: list(sizes).index(of)])
 
         def packed(clean: Batch, corrupted: Batch) -> np.ndarray:
-            found = model.attributions(self.subject.run(clean.tokens), self.subject.run(corrupted.tokens), clean.answers)
+            aligned(clean, corrupted, "attribution patching")
+            found = self.attributions(clean, corrupted)
             heads = [as_array(found[SITES[part]].sum(2)) for part in PARTS]
             where = [place.expand(-1, model.n_layers)[:, :, None] for place in places(self, clean)]
             blocks = [np.stack([as_array(found[site].gather(2, at))[..., 0] for at in where], axis=-1) for site in BLOCKS]
@@ -92,7 +120,7 @@ class AttributionPatching(Task):
             "column_axis": axes["column_axis"],
             "marks": axes.get("marks", ()),
         }
-        key, chunk = ("attributions", corruption), self._paired(corruption, packed)
+        key, chunk = ("attributions", corruption, self.swept_roles), self._paired(corruption, packed)
         cells = slice(first, first + sizes[of])
         swept = self._swept(key, chunk, f"estimated {SHARE}", weighted=True, labels=labels, cells=cells)
         return self.as_shares(swept, corruption)

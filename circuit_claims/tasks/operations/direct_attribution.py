@@ -33,8 +33,8 @@ from circuit_claims.tasks.task import Task
 from circuit_claims.untested import Untested
 
 LOGITS = "logits"
-#: Along what is attributed: W_U[IO] − W_U[S], or W_U[IO] less the mean over the vocabulary.
-Target = Literal["logit difference", "IO"]
+#: Along what is attributed: W_U[IO] − W_U[S], or W_U[IO] less the mean over the vocabulary; "answer" is the same as "IO".
+Target = Literal["logit difference", "IO", "answer"]
 #: By how much the constant may differ between two streams where logits are linear in what the final norm gives, as a share of
 #: what is written (in logits, where that is below one): more than half precision rounds off, less than a cap or a scale does.
 LINEAR = 0.02
@@ -63,9 +63,9 @@ class DirectAttribution(Task):
     ) -> "Attribution":
         """Direct logit attribution at END.
 
-        to: the logit difference, or the logit of IO (from the mean over the vocabulary). scaled: with the final layer norm's
-        scale at that of the run; False leaves it out, so that the unit is none of logits. without: heads whose outputs at END
-        are zeroed first; everything after them, and the scale, is then that of the run without them.
+        to: the logit difference, or the logit of the answer, or IO (from the mean over the vocabulary). scaled: with the final
+        layer norm's scale at that of the run; False leaves it out, so that the unit is none of logits. without: heads whose
+        outputs at END are zeroed first; everything after them, and the scale, is then that of the run without them.
 
         Raises ValueError for an unknown target, and where the task is judged by another metric.
         """
@@ -316,7 +316,9 @@ class Attribution:
             return _between_names(model, batch)
         # Processed weights have the mean taken out; what a logit is worth is its distance from the others either way.
         mean = self.task.store.get(("mean unembedding",), lambda: model.W_U.mean(1))
-        return model.W_U.T[batch.answers[:, 0]] - mean
+        if batch.weights is None:
+            return model.W_U.T[batch.answers[:, 0]] - mean
+        return _weighted(model, batch, batch.weights.clamp(min=0)) - mean
 
     def _constant(self, batch: Batch) -> Float[np.ndarray, " prompt"]:
         """Of the logit difference, and with the norm's scale, whatever this attribution is to."""
@@ -351,7 +353,9 @@ class Attribution:
 
     @property
     def _toward(self) -> str:
-        return "the logit difference" if self.to == "logit difference" else "the logit of IO"
+        return {"logit difference": "the logit difference", "IO": "the logit of IO", "answer": "the logit of the answer"}[
+            self.to
+        ]
 
     @property
     def _run(self) -> str:
@@ -363,8 +367,15 @@ class Attribution:
 
 
 def _between_names(model: Any, batch: Batch) -> Float[Tensor, "prompt d_model"]:
+    if batch.weights is not None:
+        return _weighted(model, batch, batch.weights)
     columns = model.W_U.T[batch.answers]
     return columns[:, 0] - columns[:, 1]
+
+
+def _weighted(model: Any, batch: Batch, weights: Float[Tensor, "prompt token"]) -> Float[Tensor, "prompt d_model"]:
+    columns = model.W_U.T[batch.tokens_compared]
+    return torch.einsum("ptd,pt->pd", columns, weights.to(columns.dtype))
 
 
 def _place(name: str, there: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 from circuit_claims.engine.edits import Edit, Site
 from circuit_claims.heads import Head
 from circuit_claims.prompts.batch import Batch
+from circuit_claims.tasks.measuring import aligned
 from circuit_claims.tasks.task import Task
 
 Part = Literal["output", "q", "k", "v", "pattern"]
@@ -26,14 +27,17 @@ BLOCKS: dict[Block, str] = {
 }
 
 
-def parts_of(
-    task: Task, batch: Batch, heads: Sequence[Head], part: Part, positions: Int[Tensor, "prompt k"] | None
-) -> list[Edit]:
-    """For each head an edit that gives it, at some positions or (None) at all, the part that it has on `batch`.
+def parts_of(task: Task, batch: Batch, heads: Sequence[Head], part: Part, onto: Batch, role: str | None) -> list[Edit]:
+    """For each head an edit of a pass on `onto`: at a role's position, or (None) at all, the part that it has on `batch`.
+
+    A role may stand elsewhere in the one than in the other; of patterns, and of all positions, both must lie alike.
 
     Raises Untested where the subject's architecture has no such part.
     """
+    if role is None or part == "pattern":
+        aligned(batch, onto, f"patching the {PARTS[part]} of heads at {role or 'all positions'}", role)
     model, run = task.subject.transformer, task.subject.run(batch.tokens)
+    positions, there = (None, None) if role is None else (batch.at(role), onto.at(role))
     values: dict[int, Tensor] = {}  # by layer, heads in the axis before the last
     for layer in sorted({layer for layer, _ in heads}):
         if part == "output" and positions is not None:  # of which no other query is needed
@@ -44,7 +48,7 @@ def parts_of(
         values[layer] = found if positions is None else found[_rows(batch), positions]
     # Where heads share keys and values in groups, a head has its group's.
     shared = {layer: model.n_heads // value.shape[2] for layer, value in values.items()}
-    return [Edit(layer, SITES[part], values[layer][:, :, head // shared[layer]], head, positions) for layer, head in heads]
+    return [Edit(layer, SITES[part], values[layer][:, :, head // shared[layer]], head, there) for layer, head in heads]
 
 
 def block_output(task: Task, batch: Batch, layer: int, site: Block) -> Float[Tensor, "prompt pos d_model"]:

@@ -17,7 +17,7 @@ from circuit_claims.engine.edits import Edit
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement, combined
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.measuring import head_list
+from circuit_claims.tasks.measuring import aligned, head_list
 from circuit_claims.tasks.operations.ablation import ABLATIONS, Ablation, head_outputs
 from circuit_claims.tasks.operations.intervention import Intervention, share_of_metric
 from circuit_claims.tasks.operations.reference_means import REFERENCE_SIZE, Component, reference_means
@@ -107,7 +107,9 @@ class KnockedOut(Intervention):
             for (layer, head), role in sorted(self.removed, key=_node_order):
                 positions = None if role is None else batch.at(role)
                 value = z[layer][:, :, head]
-                edits.append(Edit(layer, "z", value if positions is None else value[rows, positions], head, positions))
+                if positions is not None:  # where the role stands in what the value is of
+                    value = value[rows, positions if self.by != "resample" else self._other(batch).at(role)]
+                edits.append(Edit(layer, "z", value, head, positions))
         if self.mlps:
             out = self._replacement(batch, "mlp_out")
             edits += [Edit(layer, "mlp_out", out[layer]) for layer in self.mlps]
@@ -131,14 +133,21 @@ class KnockedOut(Intervention):
         if self.by == "zero":
             width = (model.n_heads, model.d_head) if component == "z" else (model.d_model,)
             return model.W_E.new_zeros(model.n_layers, *batch.tokens.shape, *width)
-        corruption = task.population.corruptions.noising
-        (other,) = task.batches([prompt.changed(corruption) for prompt in batch.prompts])
+        other = self._other(batch)
+        if component == "mlp_out" or self.kept is not None or any(role is None for _, role in self.removed):
+            aligned(batch, other, "resample ablation at all positions")
         run = task.subject.run(other.tokens)
         if component == "z":
             outputs = head_outputs(model, run, range(model.n_layers))
             return torch.stack([outputs[layer] for layer in range(model.n_layers)])
         mids = [run.resid[layer] + model.attention(layer, run.resid[layer]).out for layer in range(model.n_layers)]
         return run.resid[1:] - torch.stack(mids)
+
+    def _other(self, batch: Batch) -> Batch:
+        """The corrupted prompts of a batch, which resample ablation takes outputs from."""
+        corruption = self.task.population.corruptions.noising
+        (other,) = self.task.batches([prompt.changed(corruption) for prompt in batch.prompts])
+        return other
 
 
 def knocked_out_values(task: Task, batch: Batch, settings: Sequence[KnockedOut]) -> Float[np.ndarray, "setting prompt"]:

@@ -18,7 +18,7 @@ from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Samples
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.tasks.measuring import clusters_of, in_order
-from circuit_claims.tasks.metric import as_array
+from circuit_claims.tasks.metric import answer_probabilities, as_array
 from circuit_claims.tasks.task import Task
 
 #: What is read at each depth, in this order.
@@ -82,7 +82,7 @@ class LogitLens(Task):
 
         def measure(batch: Batch) -> np.ndarray:
             best = self.subject.last_logits(batch.tokens).topk(k).indices
-            return as_array((best[:, :, None] == batch.answers[:, None]).any(2).any(1))
+            return as_array((best[:, :, None] == batch.tokens_compared[:, None]).any(2).any(1))
 
         return self.samples(f"one of the two answers is among the {k} likeliest tokens", "rate", measure)
 
@@ -116,9 +116,9 @@ class LogitLens(Task):
         depths = []
         for stream in streams:  # one after the other: logits of the whole vocabulary are large
             logits = self.subject.transformer.logits(stream).float()
-            answers = as_array((logits.gather(1, batch.answers) - logits.logsumexp(-1, keepdim=True)).exp())
+            answers = as_array(answer_probabilities(logits, batch))
             first = logits.argmax(-1)
-            depths.append(np.column_stack([answers, as_array(first == batch.answers[:, 0]), as_array(first == final)]))
+            depths.append(np.column_stack([answers, as_array(batch.is_answer(first)), as_array(first == final)]))
         return np.stack(depths, axis=1)
 
     def _curves(self, read: Float[np.ndarray, "prompt depth what"], clusters: Sequence[Any]) -> dict[str, Any]:

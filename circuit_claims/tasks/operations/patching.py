@@ -114,7 +114,7 @@ class Patched:
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
             run, start = task.subject.run(corrupted.tokens), first_difference(clean.tokens, corrupted.tokens)
-            patched = task.subject.transformer.intervene(run, [self._edits(clean)], start=start)
+            patched = task.subject.transformer.intervene(run, [self._edits(clean, corrupted)], start=start)
             return task.value_from(patched, clean)[0]
 
         return task.pairs(f"{task.metric.name} with {self._name} patched", self.corruption, task.metric.unit, measure)
@@ -124,7 +124,7 @@ class Patched:
         task = self.task
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
-            return task.recovered(clean, corrupted, [self._edits(clean)])[0][:, 0]
+            return task.recovered(clean, corrupted, [self._edits(clean, corrupted)])[0][:, 0]
 
         unit = task.metric.unit
         won_back = task.pairs(f"recovery by {self._name}, in {unit}", self.corruption, unit, measure)
@@ -142,8 +142,8 @@ class Patched:
         quantity = f"recovery by {self._name}, as a share of that by their whole output ({self.corruption}){self.task.under}"
         return self.change().share_of(whole, quantity, "share of the outputs' recovery")
 
-    def _edits(self, clean: Batch):
-        return parts_of(self.task, clean, self.heads, self.part, None if self.at is None else clean.at(self.at))
+    def _edits(self, clean: Batch, corrupted: Batch):
+        return parts_of(self.task, clean, self.heads, self.part, corrupted, self.at)
 
     @property
     def _name(self) -> str:
@@ -164,7 +164,7 @@ class Noised(Intervention):
         task = self.task
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
-            edits = parts_of(task, corrupted, self.heads, "output", clean.at(self.at))
+            edits = parts_of(task, corrupted, self.heads, "output", clean, self.at)
             run = task.subject.run(clean.tokens)
             return task.value_from(task.subject.transformer.intervene(run, [edits]), clean)[0]
 

@@ -4,7 +4,6 @@ Source: Wang et al. 2022, section 2 ("knockouts"): each component's mean over p_
 prompts are averaged is a choice of its own, which moves the result (Miller et al. 2024), so it is named.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -13,9 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.task import Task
+from circuit_claims.tasks.task import Layout, Task
 from circuit_claims.time_spent import spent_on
-from circuit_claims.untested import Untested
 
 #: How many reference prompts of each form a mean ablation averages over.
 REFERENCE_SIZE = 16
@@ -23,7 +21,6 @@ REFERENCE_SIZE = 16
 AT_ONCE = 64
 
 Component = Literal["z", "mlp_out"]
-Layout = tuple[int, tuple[int, ...]]
 
 
 @spent_on("reference means")
@@ -64,22 +61,4 @@ def mean_outputs(
 
 
 def _means_of_form(task: Task, form: Any, prompt: Any, layout: Layout, component: Component, size: int) -> Tensor:
-    return mean_outputs(task.subject.transformer, _reference_tokens(task, form, prompt, layout, size), component)
-
-
-def _reference_tokens(task: Task, form: Any, prompt: Any, layout: Layout, size: int) -> Tensor:
-    """`size` corrupted prompts of one form whose tokens lie as in `layout`."""
-    stream, corruption = form.stream(task.seed + 1), task.population.corruptions.noising
-    found: list[Tensor] = []
-    for _ in range(20):  # blocks; with fillers of one token each, as in GPT-2's vocabulary, the first one suffices
-        block = [next(stream) for _ in range(size)]
-        block = [(other.changed(task.change) if task.change else other).changed(corruption) for other in block]
-        for batch in task.batches(block):
-            layouts: Sequence[tuple[int, ...]] = list(
-                zip(*(batch.positions[role].tolist() for role in batch.positions), strict=True)
-            )
-            same = [row for row, positions in enumerate(layouts) if (batch.tokens.shape[1], positions) == layout]
-            found += list(batch.tokens[same])
-        if len(found) >= size:
-            return torch.stack(found[:size])
-    raise Untested(f"too few reference prompts have their tokens where {prompt.text!r} has them: give other fillers")
+    return mean_outputs(task.subject.transformer, task.reference_tokens(form, prompt, layout, size), component)

@@ -28,7 +28,7 @@ def head_sweep(task: Task, part: Part, at: str | None, corruption: str) -> Measu
 
     def measure(clean: Batch, corrupted: Batch, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
         heads = [task.all_heads[cell] for cell in cells]
-        edits = parts_of(task, clean, heads, part, None if at is None else clean.at(at))
+        edits = parts_of(task, clean, heads, part, corrupted, at)
         return task.recovered(clean, corrupted, [[edit] for edit in edits])
 
     quantity = f"recovery by one head's {PARTS[part]} at {at or 'all positions'}"
@@ -40,7 +40,7 @@ def noise_sweep(task: Task, at: str, corruption: str) -> Measurement:
     model = task.subject.transformer
 
     def measure(clean: Batch, corrupted: Batch, cells: Cells) -> Float[np.ndarray, "prompt head"]:
-        edits = parts_of(task, corrupted, [task.all_heads[cell] for cell in cells], "output", clean.at(at))
+        edits = parts_of(task, corrupted, [task.all_heads[cell] for cell in cells], "output", clean, at)
         noised = model.intervene(task.subject.run(clean.tokens), [[edit] for edit in edits])
         return (task.value_of(clean) - task.value_from(noised, clean)).T
 
@@ -51,20 +51,25 @@ def residual_sweep(task: Task, site: Block, corruption: str) -> Measurement:
     """Recovery by what each layer has at one place, patched clean into corrupted: a grid layer × place."""
 
     def measure(clean: Batch, corrupted: Batch, cells: Cells) -> tuple[np.ndarray, np.ndarray]:
-        start, all_places = first_difference(clean.tokens, corrupted.tokens), places(task, clean)
+        start = first_difference(clean.tokens, corrupted.tokens)
+        read, put = places(task, clean), places(task, corrupted)
         rows = torch.arange(len(clean.tokens), device=clean.tokens.device)[:, None]
-        layers, columns = np.divmod(cells, len(all_places))
+        layers, columns = np.divmod(cells, len(read))
         values = {layer: block_output(task, clean, layer, site) for layer in sorted(set(layers.tolist()))}
         _, whole = task.recovered(clean, corrupted, [])
         found = np.zeros((len(whole), len(cells)))
-        for column, where in enumerate(all_places):  # one cone a place, since each begins at its own position
+        for column, (where, there) in enumerate(
+            zip(read, put, strict=True)
+        ):  # one cone a place: each begins at its own position
             here = np.flatnonzero(columns == column)
-            if len(here) and int(where.max()) >= start:  # before it, clean and corrupted are the same
-                edits = [[Edit(layer, site, values[layer][rows, where], None, where)] for layer in layers[here].tolist()]
+            same = torch.equal(where, there) and int(where.max()) < start  # before it, clean and corrupted are the same
+            if len(here) and not same:
+                edits = [[Edit(layer, site, values[layer][rows, where], None, there)] for layer in layers[here].tolist()]
                 found[:, here], _ = task.recovered(clean, corrupted, edits)
         return found, whole
 
-    return task.paired_grid(f"recovery by {BLOCKS[site]}", corruption, SHARE, measure, **places_axis(task))
+    which = ", at every position" if task.swept_roles is None and not task.fixed else ""
+    return task.paired_grid(f"recovery by {BLOCKS[site]}{which}", corruption, SHARE, measure, **places_axis(task))
 
 
 def path_losses(
@@ -106,8 +111,8 @@ def places(task: Task, batch: Batch) -> list[Int[Tensor, "prompt 1"]]:
 
     Raises ValueError where published prompts differ in length, and so have no positions in common.
     """
-    if not task.fixed:
-        return [batch.at(role) for role in task.population.roles]
+    if task.swept_roles is not None:
+        return [batch.at(role) for role in task.swept_roles]
     if len(batch.prompts) < len(task.fixed):
         raise ValueError("these published prompts differ in length: sweep over the positions of those of one length")
     return [torch.full_like(batch.answers[:, :1], position) for position in range(batch.tokens.shape[1])]
@@ -115,9 +120,5 @@ def places(task: Task, batch: Batch) -> list[Int[Tensor, "prompt 1"]]:
 
 def places_axis(task: Task) -> dict[str, Any]:
     """How a grid of places is labelled: by role, or, of published prompts, by the tokens of the first."""
-    columns = list(task.population.roles)
-    if task.fixed:
-        (batch,) = task.batches(task.fixed[:1])
-        tokens = batch.tokens[0].tolist()
-        columns = [f"{place} {task.subject.tokenizer.decode([token]).strip()}" for place, token in enumerate(tokens)]
+    columns = task.position_labels if task.swept_roles is None else list(task.swept_roles)
     return {"columns": columns, "column_axis": "position"}
