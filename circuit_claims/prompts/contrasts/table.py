@@ -150,7 +150,7 @@ class _Columns:
         for i, value in enumerate(values):
             if not isinstance(value, str) or not value.strip():
                 found = (
-                    "nothing" if isinstance(value, str) or value is None or value != value else f"{value!r}, which is no text"
+                    "nothing" if isinstance(value, str) or value is None or value != value else f"{value!r}, which is no text,"
                 )
                 raise self.wrong(i, f"has {found} in the column {column!r}: give it a prompt, or leave the row out")
         return list(values)

@@ -23,7 +23,7 @@ from circuit_claims.engine.run import first_difference
 from circuit_claims.heads import Head, Reader
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.measuring import head_list
+from circuit_claims.tasks.measuring import aligned, head_list
 from circuit_claims.tasks.operations import sweeps
 from circuit_claims.tasks.operations.head_parts import PARTS, Block, Part, parts_of
 from circuit_claims.tasks.operations.intervention import Intervention
@@ -191,6 +191,7 @@ class Path(Intervention):
         task = self.task
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
+            aligned(clean, corrupted, "path patching", self.at)
             run, new = task.subject.run(clean.tokens), task.subject.run(corrupted.tokens)
             streams = task.subject.transformer.path_patch(run, new, [self.senders], self.receivers, clean.at(self.at))
             return task.value_from(streams, clean)[0]

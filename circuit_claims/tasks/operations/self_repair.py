@@ -11,7 +11,7 @@ import numpy as np
 from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
-from circuit_claims.tasks.measuring import head_list
+from circuit_claims.tasks.measuring import aligned, head_list
 from circuit_claims.tasks.operations.intervention import share_of_metric
 from circuit_claims.tasks.operations.knockouts import KnockedOut
 from circuit_claims.tasks.operations.sweeps import path_sweep
@@ -39,6 +39,7 @@ class SelfRepair(Task):
         model, senders, corruption = self.subject.transformer, [tuple(heads), ()], self.corruption(corruption, "noising")
 
         def measure(clean: Batch, corrupted: Batch) -> np.ndarray:
+            aligned(clean, corrupted, "path patching", "END")
             run, new, positions = self.subject.run(clean.tokens), self.subject.run(corrupted.tokens), clean.at("END")
             effects = []
             for knocked_out in ([], self._at_end(from_heads).edits(clean) if from_heads else []):

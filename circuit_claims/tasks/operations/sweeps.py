@@ -15,6 +15,7 @@ from circuit_claims.heads import Head
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.tasks.cells import Cells
+from circuit_claims.tasks.measuring import aligned
 from circuit_claims.tasks.operations.head_parts import BLOCKS, PARTS, Block, Part, block_output, parts_of
 from circuit_claims.tasks.operations.intervention import share_of_metric
 from circuit_claims.tasks.task import Task
@@ -82,6 +83,7 @@ def path_losses(
     knocked_out: Sequence[Edit] = (),
 ) -> tuple[Float[np.ndarray, "prompt head"], Float[np.ndarray, " prompt"]]:
     """What path patching each of these heads alone loses, counted from what the knock-outs leave; and the clean value."""
+    aligned(clean, corrupted, "path patching", at)
     run, new = task.subject.run(clean.tokens), task.subject.run(corrupted.tokens)
     sets = [*([head] for head in heads), []]  # the last shows the original, or the original without the heads
     streams = task.subject.transformer.path_patch(run, new, sets, receivers, clean.at(at), knocked_out=list(knocked_out))
