@@ -23,3 +23,26 @@ def task(subject: Any, pairs: Any = None, *, bos: bool = False, **options: Any) 
     """The task of these pairs, or of capitals."""
     settings = {name: options.pop(name) for name in ("metric", "seed", "chunk") if name in options}
     return ContrastTask.of(subject, Contrasts.of(pairs or capitals(), **options), prepend_bos=bos, **settings)
+
+
+_SPOKEN_OF = (
+    "hot, the freezing cold",
+    "big, little",
+    "an extraordinarily tall, short",
+    "old, unbelievably youthful",
+    "rich, poor",
+    "dark, light",
+    "very bright, gloomy",
+    "quick, slow",
+    "thick, a transparent and thin",
+)
+#: Pairs for GPT-2's tokenizer, some of which differ in length, with marks of several tokens and lists of answers.
+UNLIKE: list[dict[str, Any]] = [
+    {
+        "clean": f"They say that [word: {one}] is the opposite of",
+        "corrupted": f"They say that [word: {other}] is the opposite of",
+        "answer": ["cold", "small"] if i % 3 else "blue",
+        "foil": ["warm", "large", "green"] if i % 2 else "red",
+    }
+    for i, (one, other) in enumerate(pair.split(", ") for pair in _SPOKEN_OF)
+]
