@@ -1,11 +1,18 @@
 """Pairs of one's own in a project of claims: the fixture, what it refuses, and the control that a true claim fails under."""
 
 import csv
+import io
 import json
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.tasks.contrast.capitals import capitals
+from circuit_claims.heads import Head
+from tests.tasks.contrast.capitals import capitals, task
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 CLAIM = '''
 def test_capitals_are_known(contrast_task, expect):
@@ -58,3 +65,21 @@ def test_what_is_wrong_with_the_pairs_is_one_sentence(pytester):
     result, (row,) = run(pytester, CLAIM, content="clean,corrupted,answer\na b,a c,d\n")
     assert row["verdict"] == "invalid" and row["reason"].startswith("pairs.csv has no column 'foil' (its columns: ")
     assert "Traceback" not in result.stdout.str() and "contrasts.py" not in result.stdout.str()
+
+
+def test_the_calls_that_the_readme_shows_are_there(mini):
+    """Each is made on its pairs and taken; a call in a backquote begins with a dot or with the fixture."""
+    section = README[README.index("## Your own behaviour") : README.index("## What the suite covers")]
+    (pair,) = csv.DictReader(io.StringIO(re.search(r"```csv\n(.*?)```", section, re.S)[1]))
+    known = {row["clean"]: row["answer"] for row in capitals()}
+    assert (known[pair["clean"]], known[pair["corrupted"]]) == (pair["answer"], pair["foil"])
+    calls = re.findall(r"`(?:contrast_task\(\"capitals.csv\"\))?(\.\w+\(.*?)`", section)
+    assert len(calls) == 10
+    given = {"task": task(mini), "heads": [Head(0, 6)], "nodes": [(Head(0, 6), "END")]}
+    for call in calls:
+        measured = eval(f"task{call}", given)  # what the README says, and nothing else
+        if call == ".direct_attribution()":
+            measured = measured.heads()
+        if call == ".probes()":
+            continue
+        assert np.isfinite(measured.take(8).estimate).all(), call

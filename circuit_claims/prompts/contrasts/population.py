@@ -74,8 +74,8 @@ class Contrasts:
     def _answers_of(self) -> dict[int, int]:
         """Whose answers each pair has: its own, or those of a pair of another cluster, by the numbers of both.
 
-        Pairs stand cluster by cluster, clusters in a random order, and each takes those of the pair that stands as many places
-        further on as the largest cluster has pairs: so no pair keeps its cluster's.
+        Pairs stand cluster by cluster, clusters and the pairs in each in a random order, and each takes those of the pair that
+        stands as many places further on as the largest cluster has pairs: so no pair keeps its cluster's.
 
         Raises PairsError where one cluster has more than half of the pairs, or all pairs have the same answers.
         """
@@ -93,7 +93,8 @@ class Contrasts:
             raise PairsError(f"all pairs of {self.table.name} have the same answer and foil: dealing them out changes nothing")
         random = np.random.default_rng([number_of(self.digest) % 2**32, len(chosen)])
         place = dict(zip(names, random.permutation(len(names)), strict=True))
-        order = sorted(range(len(chosen)), key=lambda i: (place[clusters[i]], i))
+        within = random.permutation(len(chosen))  # clusters may list their pairs in one order of answers
+        order = sorted(range(len(chosen)), key=lambda i: (place[clusters[i]], within[i]))
         return {int(chosen[i]): int(chosen[order[(at + most) % len(order)]]) for at, i in enumerate(order)}
 
     def check(self) -> None:
@@ -110,7 +111,7 @@ class Contrasts:
 
     def about(self, under: str, usual_names: Sequence[str]) -> str:
         """Which prompts these are, in words, `under` a change."""
-        return f"{self}{under}"
+        return str(self) + under.replace(f", {DEALT}", "")  # once is enough
 
     def of_the_form_of(self, prompt: ContrastPrompt) -> "Contrasts":
         """The pairs that a mean ablation averages over: those of both halves, whatever their answers."""

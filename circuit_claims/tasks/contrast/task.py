@@ -41,6 +41,7 @@ from circuit_claims.tasks.operations.head_parts import Block
 from circuit_claims.tasks.operations.logit_lens import LogitLens
 from circuit_claims.tasks.operations.patching import Patching
 from circuit_claims.tasks.operations.self_repair import SelfRepair
+from circuit_claims.tasks.probing.answers import AnswerProbes
 from circuit_claims.tasks.task import Layout
 from circuit_claims.untested import Untested
 
@@ -148,6 +149,10 @@ class ContrastTask(Patching, AttributionPatching, Attention, Circuits, SelfRepai
     def competence(self) -> Measurement:
         """What a claim that takes the task apart presupposes, whatever it is judged by: answers are ahead of their foils."""
         return self.logit_difference()
+
+    def probes(self) -> AnswerProbes:
+        """Linear probes of which answer of a small set it is, at a marked position or END."""
+        return AnswerProbes(self)
 
     # Sweeps over all positions
 

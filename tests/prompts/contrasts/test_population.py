@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from circuit_claims.prompts.contrasts.errors import PairsError
-from circuit_claims.prompts.contrasts.population import Contrasts
+from circuit_claims.prompts.contrasts.population import DEALT, Contrasts
 
 
 def pairs(n: int = 40, clusters: int = 10, **more):
@@ -61,7 +61,15 @@ def test_dealt_answers_are_those_of_pairs_of_other_clusters():
     assert all(cluster_of[prompt.answers] != prompt.cluster for prompt in dealt)
     assert all(own[prompt.text].corrupted_text == prompt.corrupted_text for prompt in dealt)
     assert [prompt.answers for prompt in dealt] == [prompt.answers for prompt in drawn(Contrasts.of(pairs(), dealt=True))]
+    assert population.about("", ()) == population.about(f", {DEALT}", ()) == f"40 pairs of the list of pairs, {DEALT}"
     assert "answers dealt out anew" in str(population) and population != replace(population, dealt=False)
+
+
+def test_clusters_that_list_their_answers_in_one_order_are_dealt_out_all_the_same():
+    alike = [pair | {"answer": f"a{i // 10}", "foil": f"f{i // 10}"} for i, pair in enumerate(pairs())]
+    own = {prompt.text: prompt.answers for prompt in drawn(Contrasts.of(alike))}
+    kept = [prompt.answers == own[prompt.text] for prompt in drawn(Contrasts.of(alike, dealt=True))]
+    assert sum(kept) < 20, "a quarter by chance"
 
 
 def test_dealing_that_would_change_nothing_is_refused():
