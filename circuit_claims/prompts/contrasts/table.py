@@ -127,7 +127,11 @@ def table_of(frame: "DataFrame", name: str, *, marks: bool = True, first_row: in
         raise PairsError(f"{name} has {pairs}: give at least {FEWEST_PAIRS}, since fewer give no interval worth the name")
     return PairTable(
         name,
-        *([column[i] for i in kept] for column in (clean, corrupted, right, wrong, clusters)),
+        clean=[clean[i] for i in kept],
+        corrupted=[corrupted[i] for i in kept],
+        right=[right[i] for i in kept],
+        wrong=[wrong[i] for i in kept],
+        clusters=[clusters[i] for i in kept],
         rows=[i + first_row for i in kept],
         clean_marks={new: clean_marks[i] for new, i in enumerate(kept) if i in clean_marks},
         corrupted_marks={new: corrupted_marks[i] for new, i in enumerate(kept) if i in corrupted_marks},

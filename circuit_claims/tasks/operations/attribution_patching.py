@@ -78,9 +78,9 @@ class AttributionPatching(Task):
 
         The estimate is linear in the logits compared: of lists of answers, it is the mean over answers and foils.
         """
-        model, runs = self.subject.transformer, [self.subject.run(batch.tokens) for batch in (clean, corrupted)]
+        model, run, other = self.subject.transformer, self.subject.run(clean.tokens), self.subject.run(corrupted.tokens)
         if clean.weights is None:
-            return model.attributions(*runs, clean.answers)
+            return model.attributions(run, other, clean.answers)
         total: Attributions = {}
         n_right, n_wrong = (int((side > 0).sum(1).max()) for side in (clean.weights, -clean.weights))
         order = clean.weights.argsort(dim=1, descending=True, stable=True)  # answers first, foils last
@@ -90,7 +90,7 @@ class AttributionPatching(Task):
                 share, tokens = clean.weights.gather(1, both), clean.tokens_compared.gather(1, both)
                 # Where a list is shorter, what fills it up counts nothing.
                 product = share[:, 0].clamp(min=0) * (-share[:, 1]).clamp(min=0)
-                for site, found in model.attributions(*runs, tokens).items():
+                for site, found in model.attributions(run, other, tokens).items():
                     scaled = found * product.view(-1, *[1] * (found.ndim - 1))
                     total[site] = total[site] + scaled if site in total else scaled
         return total

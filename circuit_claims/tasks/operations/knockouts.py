@@ -107,7 +107,7 @@ class KnockedOut(Intervention):
             for (layer, head), role in sorted(self.removed, key=_node_order):
                 positions = None if role is None else batch.at(role)
                 value = z[layer][:, :, head]
-                if positions is not None:  # where the role stands in what the value is of
+                if role is not None and positions is not None:  # where the role stands in what the value is of
                     value = value[rows, positions if self.by != "resample" else self._other(batch).at(role)]
                 edits.append(Edit(layer, "z", value, head, positions))
         if self.mlps:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from circuit_claims.heads import Head
-from circuit_claims.prompts.contrasts.prompt import ContrastPrompt
+from circuit_claims.prompts.contrasts.prompt import Answer, ContrastPrompt
 from circuit_claims.subjects.subject import Subject
 
 #: The activations of each part of a head, as TransformerLens names them.
@@ -29,7 +29,7 @@ class Plain:
         ids = self.subject.tokenizer(text, add_special_tokens=False).input_ids
         return torch.tensor([[self.subject.tokenizer.bos_token_id] * self.bos + ids])
 
-    def token(self, word: str) -> int:
+    def token(self, word: Answer) -> int:
         """The first token of a word behind a space."""
         return self.subject.tokenizer(f" {word}", add_special_tokens=False).input_ids[0]
 

@@ -145,7 +145,7 @@ def test_a_mean_counts_every_cluster_once(exact_mini):
     from circuit_claims.tasks.task import layouts_of
 
     (layout,) = layouts_of(batches[0])
-    form = given.population.of_the_form_of(None)
+    form = given.population.of_the_form_of(given.prompts(1)[0])
     tokens = given.reference_tokens(form, given.prompts(1)[0], layout, 16)
     cluster_of = {tuple(Plain(exact_mini).tokens(p.corrupted_text)[0].tolist()): p.cluster for p in given.prompts(46)}
     assert len(tokens) == 16 and len({cluster_of[tuple(row)] for row in tokens.tolist()}) == 16

@@ -1,7 +1,10 @@
 """Patching pairs, of one length and of different lengths, against plain hooks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from circuit_claims.heads import Head
 from circuit_claims.untested import Untested
@@ -64,7 +67,7 @@ def test_a_sweep_over_places_is_the_plain_one(request, which, site):
     assert list(grid.column_labels) == [mark, "END"]
     for column, role in enumerate((mark, "END")):
         for row, (good, bad) in enumerate(changed(given)):
-            values = next(iter(plain.seen(good, [plain.block_hook(site, layer, np.empty(0), 0, 0)[0]]).values()))
+            values = next(iter(plain.seen(good, [plain.block_hook(site, layer, torch.empty(0), 0, 0)[0]]).values()))
             hook = plain.block_hook(site, layer, values, plain.place(bad, role), plain.place(good, role))
             won = plain.difference(bad, [hook], of=good) - plain.difference(bad, of=good)
             assert grid.values[row, layer, column] == pytest.approx(won, abs=2e-6)
@@ -111,11 +114,9 @@ def test_a_patched_path_is_the_four_passes(known, to, at):
         def changed(self, change):
             return OneToken(self.prompt.changed(change))
 
-    task = known.path(HEADS[:2], to=to or "logits", into="q", at=at).value().take(FEW).values
-    expected = [
-        four_passes(known, OneToken(good), HEADS[:2], to=to, at=at, corruption="corrupted")[1] for good, _ in changed(known)
-    ]
-    assert task == exactly(expected)
+    prompts: list[Any] = [OneToken(good) for good, _ in changed(known)]
+    expected = [four_passes(known, prompt, HEADS[:2], to=to, at=at, corruption="corrupted")[1] for prompt in prompts]
+    assert known.path(HEADS[:2], to=to or "logits", into="q", at=at).value().take(FEW).values == exactly(expected)
 
 
 # Pairs of different length
