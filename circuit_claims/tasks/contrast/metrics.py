@@ -28,7 +28,7 @@ def likelier_tokens(logits: Logits, batch: Batch) -> Values:
     """How many tokens of the vocabulary are likelier than the answer; of several answers, than the likeliest of them."""
     wanted = batch.tokens_compared.expand(*logits.shape[:-1], batch.tokens_compared.shape[-1])
     own = logits.gather(-1, wanted).masked_fill(batch.counted <= 0, -torch.inf).max(-1, keepdim=True).values
-    return (logits > own).sum(-1)
+    return (logits > own).sum(-1).float()
 
 
 def _minus_likelier(logits: Logits, batch: Batch) -> Values:
