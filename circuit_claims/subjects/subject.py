@@ -26,7 +26,7 @@ from circuit_claims.subjects.card_choice import card_for, no_card
 from circuit_claims.subjects.engine_choice import Choice, choose_engine
 from circuit_claims.subjects.faithful_boot import boot, context_of, embedded, load_config, make_empty
 from circuit_claims.subjects.find import find_folder
-from circuit_claims.subjects.run_cache import RunCache
+from circuit_claims.subjects.run_cache import RunCache, capacity
 from circuit_claims.subjects.tokenizer import begins_with_bos, load_tokenizer, names_for
 from circuit_claims.time_spent import spent_on
 from circuit_claims.untested import Untested
@@ -114,7 +114,7 @@ class Subject:
         self.weights_sha256, self.n_parameters = prepared.folder.sha256(), prepared.folder.n_parameters
         with nothing_installed_or_downloaded(self.name):
             self.bridge, self._reference = boot(prepared.folder.path, self.tokenizer, self.device, self.dtype, self.mode)
-        self.runs = RunCache()
+        self.runs = RunCache(capacity(self.device))
 
     @cached_property
     def choice(self) -> Choice:

@@ -24,7 +24,7 @@ from circuit_claims.discovery.survey import Survey
 from circuit_claims.discovery.time_limit import OutOfTime, TimeLimit
 from circuit_claims.measure.store import SessionStore
 from circuit_claims.subjects import subject
-from circuit_claims.subjects.run_cache import RunCache
+from circuit_claims.subjects.run_cache import LEAST, RunCache
 from circuit_claims.subjects.subject import Prepared, Settings, Subject, prepare
 
 CHAPTERS = ("facts", "induction")
@@ -41,7 +41,7 @@ def _quick() -> Iterator[None]:
 
     def loaded(prepared: Prepared) -> Subject:
         it = load(prepared.settings.name, prepared.settings.mode)
-        it.runs = RunCache()
+        it.runs = RunCache(LEAST)
         return it
 
     with pytest.MonkeyPatch.context() as patched:

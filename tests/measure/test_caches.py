@@ -1,11 +1,15 @@
 """Session caches give back what they have, make what they have not, and stay within their bounds."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 
 from circuit_claims.engine.run import Run
 from circuit_claims.measure.store import SessionStore, n_bytes
-from circuit_claims.subjects.run_cache import RunCache
+from circuit_claims.subjects import run_cache
+from circuit_claims.subjects.run_cache import LEAST, MOST, RunCache, capacity
 
 
 class Maker:
@@ -70,7 +74,7 @@ def test_sizes_are_those_of_arrays_wherever_they_lie():
 
 
 def test_runs_are_told_apart_by_their_tokens_and_by_their_shape():
-    cache, made = RunCache(), []
+    cache, made = RunCache(LEAST), []
 
     def make(tokens):
         made.append(tokens)
@@ -81,3 +85,13 @@ def test_runs_are_told_apart_by_their_tokens_and_by_their_shape():
     assert cache.get(tokens.view(2, 3).clone(), make) is first
     assert cache.get(tokens.view(3, 2), make) is not first
     assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("available", "processes", "expected"),
+    [(1e9, 1, LEAST), (20e9, 1, 5_000_000_000), (20e9, 4, 1_250_000_000), (500e9, 1, MOST)],
+)
+def test_runs_may_occupy_a_quarter_of_the_free_memory(monkeypatch, available: float, processes: int, expected: int):
+    monkeypatch.setattr(run_cache.psutil, "virtual_memory", lambda: SimpleNamespace(available=int(available)))
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", str(processes))
+    assert capacity() == expected
