@@ -93,6 +93,12 @@ def _report() -> Callable[[list[str]], int | None]:
     return main
 
 
+def _new() -> Callable[[list[str]], int | None]:
+    from circuit_claims.new_claims.__main__ import main
+
+    return main
+
+
 def _train_sae() -> Callable[[list[str]], int | None]:
     from circuit_claims.training.train_sae import main
 
@@ -100,6 +106,7 @@ def _train_sae() -> Callable[[list[str]], int | None]:
 
 
 _hands_on_to("discover", "Propose a card for a model that has none, from its own sweeps.", _discover)
+_hands_on_to("new", "Write a folder of claims about a behaviour of your own, from pairs of prompts.", _new)
 _hands_on_to("audit", "Run every claim on the controls, and write which of them refutes it.", _audit)
 _hands_on_to("report", "Write a report from a run's journal (render), or hold one run against another (compare).", _report)
 _hands_on_to("train-sae", "Train a sparse autoencoder on a layer of a model's residual stream.", _train_sae)

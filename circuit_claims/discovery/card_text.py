@@ -21,6 +21,12 @@ SIGNATURES = (SIGNATURE, "# Found by `python -m circuit_claims.discovery`", "# F
 #: From here on to its end, a card is a person's own, and is kept when it is found anew.
 TAIL = "# What is known"
 _TAIL = rf"^{re.escape(TAIL)}"
+#: What a card that discovery wrote begins with.
+HEAD = (
+    f"{SIGNATURE} with this suite's sweeps, on the discovery half of the name pairs; claims are judged on",
+    "# the other. The rules for families stand in circuit_claims/discovery/families.py, for tolerances in findings.py.",
+    f"# What stands from a line on that begins with `{TAIL}` is kept when the card is found anew; the rest is not.",
+)
 #: The embedded model's card, which may be found anew whoever wrote it.
 EMBEDDED_CARD = CARD_DIR / "mini.toml"
 EMBEDDED_CHAPTERS = CARD_DIR / "mini"
@@ -42,17 +48,17 @@ def card_text(
     settings: CardSettings,
     lacking: Sequence[str] = (),
     unfinished: str = "",
+    head: Sequence[str] = HEAD,
 ) -> str:
     """The card.
 
     findings: by the name of the part that they belong to, or the part's text where it is that of an unfinished card. source:
     what every entry names; provenance: which weights and versions, in a comment. settings: how all of it was measured.
     lacking: which families the model has not, a comment each. unfinished: the table of what is missing, of a card that is.
+    head: the comments that it begins with, which say how it was found.
     """
     lines = [
-        f"{SIGNATURE} with this suite's sweeps, on the discovery half of the name pairs; claims are judged on",
-        "# the other. The rules for families stand in circuit_claims/discovery/families.py, for tolerances in findings.py.",
-        f"# What stands from a line on that begins with `{TAIL}` is kept when the card is found anew; the rest is not.",
+        *head,
         comment(provenance),
         f"title = {text(title)}",
         f"models = [{', '.join(map(text, models))}]",

@@ -24,7 +24,7 @@ class Contrasts:
     half: which half of the clusters, None for all of them: clusters in the order of a hash of their names take turns, so that
     the halves are equally large, and the same on every machine. dealt: answers and foils go to pairs of other clusters, a
     control on which nothing that the model knows of a prompt can tell its answer. space: whether answers follow a space, as
-    words do, or stand right behind the text, as the next letter does.
+    words do, or stand right behind the text, as the next letter does. only: of the half, these clusters alone; empty for all.
     """
 
     table: PairTable = field(compare=False, repr=False)
@@ -32,6 +32,7 @@ class Contrasts:
     half: Half | None = None
     dealt: bool = False
     space: bool = True
+    only: frozenset[str] = frozenset()
 
     corruptions: ClassVar[Corruptions] = Corruptions.only(CORRUPTED)
 
@@ -53,6 +54,21 @@ class Contrasts:
 
     @cached_property
     def chosen(self) -> Int[np.ndarray, " pair"]:
+        """The numbers of the pairs that are meant, in the order of the table.
+
+        Raises PairsError where these are too few.
+        """
+        if not self.only:
+            return self.in_half
+        found = np.array([i for i in self.in_half if self.table.clusters[i] in self.only], dtype=int)
+        if len(found) < FEWEST_PAIRS:
+            raise PairsError(
+                f"{len(self.only)} clusters of {self.table.name} have {len(found)} pairs: give ones with {FEWEST_PAIRS} in all"
+            )
+        return found
+
+    @cached_property
+    def in_half(self) -> Int[np.ndarray, " pair"]:
         """The numbers of the pairs in this half, in the order of the table.
 
         Raises PairsError where these are too few.
@@ -79,7 +95,7 @@ class Contrasts:
 
         Raises PairsError where one cluster has more than half of the pairs, or all pairs have the same answers.
         """
-        chosen = self.chosen
+        chosen = self.in_half  # clusters that are chosen from it keep the answers that they have in it
         if not self.dealt:
             return dict(zip(chosen.tolist(), chosen.tolist(), strict=True))
         clusters = [self.table.clusters[i] for i in chosen]
@@ -106,6 +122,7 @@ class Contrasts:
 
     def __str__(self) -> str:
         which = "" if self.half is None else f", the {self.half} half"
+        which += f", of {len(self.only)} clusters" if self.only else ""
         left_out = f" ({self.table.left_out} that stood there twice left out)" if self.table.left_out else ""
         return f"{len(self)} pairs of {self.table.name}{left_out}{which}{f', {DEALT}' if self.dealt else ''}"
 
@@ -115,7 +132,7 @@ class Contrasts:
 
     def of_the_form_of(self, prompt: ContrastPrompt) -> "Contrasts":
         """The pairs that a mean ablation averages over: those of both halves, whatever their answers."""
-        return replace(self, half=None, dealt=False)
+        return replace(self, half=None, dealt=False, only=frozenset())
 
     def order(self, seed: int) -> list[int]:
         """The numbers of the pairs in the order in which they are drawn."""

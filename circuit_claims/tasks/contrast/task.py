@@ -11,10 +11,10 @@ A pair is a clean text, a corrupted one, and the answers of the clean one with t
 its own; of a mark of several tokens, `first word token` and `last word token` are roles too. END is the last token of all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ from circuit_claims.tasks.operations.self_repair import SelfRepair
 from circuit_claims.tasks.probing.answers import AnswerProbes
 from circuit_claims.tasks.task import Layout
 from circuit_claims.untested import Untested
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 #: What pairs of different length can be patched at.
 AT_ROLES = "pairs of different length patch at END and at marked positions only"
@@ -107,6 +110,21 @@ class ContrastTask(Patching, AttributionPatching, Attention, Circuits, SelfRepai
         return replace(
             self, population=replace(self.population, **{key: value for key, value in given.items() if value is not None})
         )
+
+    def among(self, clusters: Collection[str]) -> Self:
+        """The same on some of the clusters alone.
+
+        Raises PairsError where these have too few pairs.
+        """
+        chosen = replace(self.population, only=frozenset(clusters))
+        _ = chosen.chosen
+        return replace(self, population=chosen)
+
+    def sets_of_clusters(self) -> "SearchStrategy[frozenset[str]]":
+        """What hypothesis draws for `among`: sets of clusters, each with enough pairs to be measured."""
+        from circuit_claims.prompts.contrasts.strategies import sets_of_clusters  # hypothesis is slow to import
+
+        return sets_of_clusters(self.population)
 
     def changed(self, change: str = CORRUPTED) -> Self:
         """The corrupted prompts, judged by the answers of the clean ones."""

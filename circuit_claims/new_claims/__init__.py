@@ -1,0 +1,1 @@
+"""`circuit-claims new`: from pairs of prompts to a folder of claims about what a model does with them."""
