@@ -7,11 +7,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-
-from circuit_claims.embedded import suite_folder
 
 SUITE = "circuit_claims.claims"
 
@@ -54,17 +53,64 @@ def run(context: typer.Context) -> None:
     """Run the claims: all of them, or the named chapters, such as ioi or induction.
 
     Whatever follows is handed on to pytest: -k ioi, -n 2, --collect-only, and the options about claims that
-    `pytest --help` lists (--subject, --card, --seed, --report-dir, --against and others).
+    `pytest --help` lists (--subject, --card, --seed, --report-dir, --against and others). With --config FILE, a run file
+    says all of that (see `circuit-claims config example`), and what stands on the command line besides goes before it.
     """
-    chapters = {path.name for path in suite_folder().iterdir() if (path / "__init__.py").is_file()}
-    arguments, named = list(context.args), []
-    while arguments and arguments[0] in chapters:
-        named.append(f"{SUITE}.{arguments.pop(0)}")
-    command = [sys.executable, "-m", "pytest", "--pyargs", *(named or [SUITE]), *arguments]
+    command = [sys.executable, "-m", "pytest", "--pyargs", *_pytest_arguments(list(context.args))]
     if os.name == "nt":
         raise typer.Exit(subprocess.call(command))
     sys.stdout.flush()
     os.execv(sys.executable, command)  # so that Ctrl-C and the exit status are pytest's own
+
+
+def _pytest_arguments(given: list[str]) -> list[str]:
+    """What pytest is told: the chapters that are named first, or those of a run file, and all that follows."""
+    from circuit_claims.run_files.arguments import chapters, claims_of, pytest_arguments
+
+    named, known = [], chapters()
+    file, given = _config_of(given)
+    while given and given[0] in known:
+        named.append(f"{SUITE}.{given.pop(0)}")
+    if file is None:
+        return [*(named or [SUITE]), *given]
+    from circuit_claims.run_files.errors import RunFileError
+    from circuit_claims.run_files.read import read_run_file
+    from circuit_claims.run_files.record import unlike
+
+    try:
+        run = read_run_file(Path(file))
+    except RunFileError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from error
+    if sentence := unlike(run.made_with):
+        print(sentence, file=sys.stderr)
+    return [*(named or claims_of(run)), *pytest_arguments(run, given), *given]
+
+
+def _config_of(given: list[str]) -> tuple[str | None, list[str]]:
+    """The run file that --config names, and the other arguments. Exit status 2, after a sentence, where no file follows."""
+    for at, argument in enumerate(given):
+        if argument == "--config" and at + 1 < len(given):
+            return given[at + 1], given[:at] + given[at + 2 :]
+        if argument == "--config":
+            print("--config needs a run file after it: circuit-claims run --config run.yaml", file=sys.stderr)
+            raise typer.Exit(2)
+        if argument.startswith("--config="):
+            return argument.partition("=")[2], given[:at] + given[at + 1 :]
+    return None, given
+
+
+@app.command(epilog="Example: circuit-claims config example > run.yaml")
+def config(what: Annotated[str, typer.Argument(help="example, or schema (JSON, for editors)", metavar="WHAT")]) -> None:
+    """Print a run file to begin with, or the JSON schema of run files."""
+    import json
+
+    from circuit_claims.run_files.example import example, schema
+
+    if what not in ("example", "schema"):
+        print(f"there is no {what!r} to print: say example or schema", file=sys.stderr)
+        raise typer.Exit(2)
+    print(example() if what == "example" else json.dumps(schema(), indent=2), end="" if what == "example" else "\n")
 
 
 def _hands_on_to(name: str, help: str, find: Callable[[], Callable[[list[str]], int | None]]) -> None:

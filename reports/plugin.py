@@ -17,9 +17,12 @@ from uuid import uuid4
 import pytest
 
 from circuit_claims.embedded import suite_folder
+from circuit_claims.fixtures.options import OPTIONS
+from circuit_claims.fixtures.profiles import profile_name
 from circuit_claims.fixtures.session import session_of
 from circuit_claims.reports import bases, journal, terminal, wording
 from circuit_claims.reports.folder_lock import FolderInUse, FolderLock
+from circuit_claims.run_files import record
 from circuit_claims.verdicts.claim_ids import claim_id_of
 from circuit_claims.verdicts.rows import HOLDS, INVALID, KNOWN_FALSE, NOW_TRUE, REFUTED, rows_of
 
@@ -185,8 +188,25 @@ class Collector:
             # Should this run be killed, no report of an earlier one must lie beside its journal.
             for name in RENDERED:
                 (self.folder / name).unlink(missing_ok=True)
+            self._write_run_file()
         except OSError as error:
             raise pytest.UsageError(_unwritable(self.folder, str(error.strerror))) from error
+
+    def _write_run_file(self) -> None:
+        """The run as a file that makes it again."""
+        config, started_in = self.config, self.config.invocation_params.dir
+        options = {name: config.getoption(f"--cc-{name}") for name in OPTIONS}
+        run = record.resolved(
+            options,
+            named=[str(named) for named in config.option.file_or_dir or config.args],
+            started_in=started_in,
+            folder=self.folder,
+            select=config.getoption("keyword", "") or "",
+            profile=profile_name(config),
+            workers=int(getattr(config.option, "numprocesses", None) or 0),
+            made_with=record.made_with(self._meta(), config.rootpath),
+        )
+        record.write(self.folder, run)
 
     def _take(self, place: int, row: dict[str, Any]) -> None:
         if self._started is None:
