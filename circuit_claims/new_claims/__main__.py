@@ -93,15 +93,13 @@ def taken_names() -> frozenset[str]:
     """The fixtures that a claim may ask for, whose names a task may not take."""
     from importlib import import_module
 
-    from _pytest.fixtures import FixtureFunctionDefinition
-
     from circuit_claims.plugin import pytest_plugins
 
     ours = {
         name
         for module in pytest_plugins
         for name, value in vars(import_module(module)).items()
-        if isinstance(value, FixtureFunctionDefinition)
+        if type(value).__name__ == "FixtureFunctionDefinition"  # the library imports nothing of pytest
     }
     others = (
         "request cache capsys capfd caplog monkeypatch pytestconfig recwarn tmp_path tmp_path_factory benchmark data given st"
