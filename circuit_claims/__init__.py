@@ -6,6 +6,7 @@
     ioi = cc.IOI(model)
     ioi.head_sweep(at="END").take(60)
     ioi.logit_difference().take(60).mean_interval()
+    cc.logit_lens(model, "Water is made of hydrogen and", " oxygen").crossover_layer
 
 Each name is imported when it is first used, so that `import circuit_claims` costs nothing. PYTEST_DONT_REWRITE
 """
@@ -15,6 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from circuit_claims.cards.card import Card
+    from circuit_claims.experiments.attention import attention
+    from circuit_claims.experiments.attribution import attribute
+    from circuit_claims.experiments.causal_tracing import trace
+    from circuit_claims.experiments.logit_lens import logit_lens
+    from circuit_claims.experiments.patching import patch
     from circuit_claims.heads import Head
     from circuit_claims.measure.measurement import Measurement
     from circuit_claims.measure.samples import Grid, Samples
@@ -41,6 +47,11 @@ _HOMES = {
     "Samples": "circuit_claims.measure.samples",
     "Metric": "circuit_claims.tasks.metric",
     "Grid": "circuit_claims.measure.samples",
+    "attention": "circuit_claims.experiments.attention",
+    "attribute": "circuit_claims.experiments.attribution",
+    "logit_lens": "circuit_claims.experiments.logit_lens",
+    "patch": "circuit_claims.experiments.patching",
+    "trace": "circuit_claims.experiments.causal_tracing",
 }
 
 __all__ = [
@@ -59,7 +70,12 @@ __all__ = [
     "Subject",
     "Successors",
     "__version__",
+    "attention",
+    "attribute",
     "load",
+    "logit_lens",
+    "patch",
+    "trace",
 ]
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -151,11 +152,25 @@ def _train_sae() -> Callable[[list[str]], int | None]:
     return main
 
 
+def _experiment(name: str) -> Callable[[], Callable[[list[str]], int | None]]:
+    def find() -> Callable[[list[str]], int | None]:
+        from circuit_claims.experiments.command_line import main
+
+        return partial(main, name)
+
+    return find
+
+
 _hands_on_to("discover", "Propose a card for a model that has none, from its own sweeps.", _discover)
 _hands_on_to("new", "Write a folder of claims about a behaviour of your own, from pairs of prompts.", _new)
 _hands_on_to("audit", "Run every claim on the controls, and write which of them refutes it.", _audit)
 _hands_on_to("report", "Write a report from a run's journal (render), or hold one run against another (compare).", _report)
 _hands_on_to("train-sae", "Train a sparse autoencoder on a layer of a model's residual stream.", _train_sae)
+_hands_on_to("lens", "The logit lens on one prompt.", _experiment("lens"))
+_hands_on_to("trace", "Causal tracing of one prompt.", _experiment("trace"))
+_hands_on_to("patch", "Activation patching from one prompt into another.", _experiment("patch"))
+_hands_on_to("attention", "Attention patterns on one prompt.", _experiment("attention"))
+_hands_on_to("attribute", "What heads and layers write for one prompt's answer.", _experiment("attribute"))
 
 
 if __name__ == "__main__":

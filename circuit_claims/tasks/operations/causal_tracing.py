@@ -143,15 +143,21 @@ class CausalTracing(Task, ABC):
 
     # How it is measured
 
+    def effects_at(
+        self, batch: Batch, state: State, corruption: Corruption, positions: Sequence[int]
+    ) -> tuple[Float[np.ndarray, "prompt position layer"], Float[np.ndarray, " prompt"]]:
+        """The effect of each layer's state, restored with its window's at each of these positions; and the total effect."""
+        wheres = [torch.full_like(batch.positions["END"], position)[:, None] for position in positions]
+        edits = [its for where in wheres for its in self._restoring(batch, state, where)]
+        effects, whole = self._traced(batch, corruption, edits)
+        return effects.reshape(len(whole), len(positions), -1), whole
+
     def _tracing(self, state: State, corruption: Corruption) -> Callable[[Batch], np.ndarray]:
         def measure(batch: Batch) -> np.ndarray:
             length, first = batch.tokens.shape[1], int(batch.positions["first subject token"].min())
-            swept = range(first, length)  # nothing before the subject is corrupted
-            wheres = [torch.full_like(batch.positions["END"], position)[:, None] for position in swept]
-            edits = [its for where in wheres for its in self._restoring(batch, state, where)]
-            effects, whole = self._traced(batch, corruption, edits)
+            # Nothing before the subject is corrupted.
+            by_position, whole = self.effects_at(batch, state, corruption, range(first, length))
             shares = _tokens_of_roles(batch)
-            by_position = effects.reshape(len(whole), len(swept), -1)
             return _packed(np.einsum("npl,nrp->nlr", by_position, shares[:, :, first:]), np.asarray(shares.any(-1)), whole)
 
         return measure
