@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from circuit_claims.experiments.experiment_error import ExperimentError
-from circuit_claims.experiments.reading import Prompt, Token, answer_token, space_hint, token_of
+from circuit_claims.experiments.reading import Prompt, Token, answer_token, blank_hint, space_hint, token_of
 from circuit_claims.subjects.subject import Subject
 
 
 @dataclass(frozen=True)
 class Answers:
-    """right: the answer; foil: another token, or None; hints: about spaces that are probably missing."""
+    """right: the answer; foil: another token, or None; hints: about spaces that are probably missing, or too many."""
 
     right: Token
     foil: Token | None
@@ -43,7 +43,7 @@ def read_answers(
     other = None if foil is None else answer_token(model, foil, "foil", first=first)
     if answer == other:
         raise ExperimentError(f"the {called} and the foil are the same token, {answer}: give two that differ")
-    hints = dict.fromkeys(space_hint(model, prompt.text, text, what) for text, what in given)
+    hints = (blank_hint(prompt.text), *(space_hint(model, text, what) for text, what in given))
     return Answers(answer, other, tuple(filter(None, hints)))
 
 

@@ -22,10 +22,8 @@ from circuit_claims.experiments.provenance import Provenance
 from circuit_claims.experiments.reading import read_prompt, word_positions
 from circuit_claims.experiments.result import Result
 from circuit_claims.heads import layer_labels
-from circuit_claims.prompts.roles import LAST, SUBJECT, TRACED_ROLES
 from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.operations.causal_tracing import DRAWS, NOISE, Corruption, State
-from circuit_claims.tasks.operations.tracing_statistics import handover
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.figure import Figure
@@ -62,13 +60,14 @@ class TraceResult(Result):
 
     @property
     def handover_layer(self) -> int | None:
-        """The first layer, from 0, after which END restores more than the last corrupted token; None where that is END."""
-        if self.corrupted_at[-1] == self.effects["resid"].shape[1] - 1:
-            return None
-        sites = np.zeros((len(self.effects["resid"]), len(TRACED_ROLES)))
-        sites[:, SUBJECT], sites[:, LAST] = self.effects["resid"][:, self.corrupted_at[-1]], self.effects["resid"][:, -1]
-        found = int(handover(sites))
-        return found if found < len(sites) else None
+        """The layer, from 0, after which and after all later ones END restores more than the last corrupted token.
+
+        None where that token is END itself, or restores more after the last layer.
+        """
+        at, stream = self.corrupted_at[-1], self.effects["resid"]
+        behind = np.flatnonzero(stream[:, -1] <= stream[:, at])
+        first = int(behind[-1]) + 1 if len(behind) else 0
+        return first if first < len(stream) else None
 
     def peak(self, state: State) -> tuple[int, int]:
         """The layer and position where a state restores most."""
@@ -94,10 +93,16 @@ class TraceResult(Result):
 
     @property
     def remarks(self) -> Sequence[str]:
-        """Hints, and that there is nothing to trace where the corruption costs nothing."""
-        costs_nothing = self.total_effect <= 0
-        nothing = "the corruption costs nothing of the answer, so that what is restored says little" if costs_nothing else ""
-        return tuple(filter(None, (*self.answers.hints, nothing)))
+        """Hints, and why the numbers may say little: the corruption costs nothing, or is where heads rest their attention."""
+        said = list(self.answers.hints)
+        if self.total_effect <= 0:
+            said.append("the corruption costs nothing of the answer, so that what is restored says little")
+        if self.corruption == "noise" and self.corrupted_at[0] == 0:
+            said.append(
+                "the prompt's first token is corrupted, where heads rest their attention: the noise breaks more than what "
+                "its words say; begin the prompt with BOS, or name words without it"
+            )
+        return said
 
     def numbers(self) -> dict[str, Any]:
         """All of it; effects by state, layer by layer."""
@@ -130,7 +135,7 @@ class TraceResult(Result):
             widths = [drawing.wide_for(len(tokens))] * len(self.effects)
             figure, axes = drawing.sheet(widths, drawing.high_for(len(layers)), title)
             for panel, (state, cells) in zip(axes, self.effects.items(), strict=True):
-                several = "" if self.windows[state] == 1 else f", {self.windows[state]} layers together"
+                several = "" if self.windows[state] == 1 else f"\n{self.windows[state]} layers together"
                 last = panel is axes[-1]
                 unit = f"restored, {self.answers.unit} (all: {self.total_effect:.3g})"
                 drawing.grid(

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from circuit_claims.experiments import drawing
+from circuit_claims.experiments.answers import read_answers
 from circuit_claims.experiments.experiment_error import ExperimentError
 from circuit_claims.experiments.provenance import Provenance
-from circuit_claims.experiments.reading import Token, answer_token, read_prompt, space_hint, token_of
+from circuit_claims.experiments.reading import Token, read_prompt, token_of
 from circuit_claims.experiments.result import Result
 from circuit_claims.heads import layer_labels
 from circuit_claims.subjects.subject import Subject
@@ -57,7 +58,7 @@ class LogitLensResult(Result):
     top_tokens: tuple[tuple[Token, ...], ...]
     top_probabilities: Float[np.ndarray, "depth k"]
     everywhere: EveryPosition | None = None
-    hint: str = ""
+    hints: tuple[str, ...] = ()
 
     @property
     def crossover_layer(self) -> int | None:
@@ -83,8 +84,8 @@ class LogitLensResult(Result):
 
     @property
     def remarks(self) -> Sequence[str]:
-        """A hint about a space, if any."""
-        return (self.hint,) if self.hint else ()
+        """Hints, if any."""
+        return self.hints
 
     def numbers(self) -> dict[str, Any]:
         """All of it, by depth."""
@@ -186,14 +187,11 @@ def logit_lens(
     if not 1 <= top <= MOST_TOP:
         raise ExperimentError(f"top must be from 1 to {MOST_TOP}, and is {top}")
     read = read_prompt(model, prompt, prepend_bos)
-    wanted = None if target is None else answer_token(model, target, "target", first=first_token)
-    hint = "" if target is None else space_hint(model, prompt, target, "target")
+    asked = read_answers(model, read, target, None, first=first_token, called="target")
     tokens = torch.tensor([read.ids], device=model.device)
-    engine = model.transformer
+    engine, followed = model.transformer, asked.right.id
     with torch.inference_mode():
         streams = model.run(tokens).resid[:, 0]
-        own = int(engine.logits(streams[-1, -1:]).argmax())
-        followed = own if wanted is None else wanted.id
         probability, rank, on_top, best, likely, everywhere = [], [], [], [], [], []
         for stream in streams:  # one after the other: logits of the whole vocabulary are large
             logits = engine.logits(stream if all_positions else stream[-1:]).float()
@@ -209,8 +207,8 @@ def logit_lens(
                 everywhere.append((first.indices.tolist(), as_array(first.values), as_array(ps[:, followed])))
     return LogitLensResult(
         provenance=Provenance.of(model, {"prompt": read}, target=target, top=top, first_token=first_token),
-        target=token_of(model, followed),
-        given=wanted is not None,
+        target=asked.right,
+        given=target is not None,
         probability=np.array(probability),
         rank=np.array(rank),
         on_top=np.array(on_top),
@@ -223,5 +221,5 @@ def logit_lens(
             np.stack([values for _, values, _ in everywhere]),
             np.stack([values for _, _, values in everywhere]),
         ),
-        hint=hint,
+        hints=asked.hints,
     )

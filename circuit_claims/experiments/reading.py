@@ -112,10 +112,14 @@ def answer_token(model: Subject, text: str, called: str, *, first: bool = False)
     )
 
 
-def space_hint(model: Subject, prompt: str, text: str, called: str) -> str:
-    """A sentence where a space is probably missing before an answer, or stands at the prompt's end; else nothing."""
-    if prompt != prompt.rstrip():
-        return "the prompt ends with a blank, which most tokenizers have in the next word's token: leave it out"
+def blank_hint(prompt: str) -> str:
+    """A sentence where a prompt ends with a blank; else nothing."""
+    told = "the prompt ends with a blank, which most tokenizers have in the next word's token: leave it out"
+    return told if prompt != prompt.rstrip() else ""
+
+
+def space_hint(model: Subject, text: str, called: str) -> str:
+    """A sentence where a space is probably missing before an answer; else nothing."""
     spaced = inside(model.tokenizer, " " + text)
     if text.startswith(" ") or not text[:1].isalnum() or len(spaced) != 1 or spaced == inside(model.tokenizer, text):
         return ""
