@@ -98,9 +98,9 @@ def grid(
     axes.tick_params(axis="x", rotation=0 if upright else 90, labelsize=7)
     axes.tick_params(axis="y", labelsize=7)
     if words is not None:
-        for (row, column), value in np.ndenumerate(cells):
-            colour = "white" if abs(value) > 0.6 * reach else "black"
-            axes.text(column, row, words[row][column], ha="center", va="center", fontsize=6.5, color=colour, clip_on=True)
+        for (row, column), word in np.ndenumerate(np.array(words, dtype=object)):
+            colour = "white" if abs(cells[row, column]) > 0.6 * reach else "black"
+            axes.text(column, row, str(word), ha="center", va="center", fontsize=6.5, color=colour, clip_on=True)
     if bar:
         assert axes.figure is not None
         axes.figure.colorbar(image, ax=axes, label=unit, pad=0.02)

@@ -18,7 +18,7 @@ def here(tmp_path, monkeypatch, mini):
     return tmp_path
 
 
-def refused(name: str, *arguments: str) -> int:
+def refused(name: str, *arguments: str) -> object:
     with pytest.raises(SystemExit) as ended:
         main(name, arguments)
     return ended.value.code
