@@ -5,6 +5,10 @@ where the table cannot be kept.
 
     circuit-claims audit --base mini --jobs 2
     circuit-claims audit -k name_movers --add
+
+Claims of your own, on the controls of your model (`circuit-claims audit my_claims --help`):
+
+    circuit-claims audit my_claims --subject path/to/my-model
 """
 
 import argparse
@@ -35,7 +39,12 @@ LATEST = embedded("audit.json")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the controls, write the table, say what is vacuous."""
+    """Run the controls, write the table, say what is vacuous; with claims named, audit these."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and not given[0].startswith("-"):
+        from circuit_claims.audit.own import main as audit_own
+
+        return audit_own(given)
     parser = argparse.ArgumentParser(
         prog="circuit-claims audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
