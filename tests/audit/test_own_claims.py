@@ -24,8 +24,8 @@ def test_the_difference_is_some_number(contrast_task, expect):
 
 
 def test_IO_is_ahead(ioi, expect):
-    """IO is ahead of S."""
-    expect(ioi.logit_difference(), source="mine").above(1)
+    """IO is ahead of S by three logits."""
+    expect(ioi.logit_difference(), source="mine").above(3)
 '''
 
 
