@@ -15,6 +15,7 @@ pytest_plugins = [
     "circuit_claims.fixtures.sae",
     "circuit_claims.fixtures.tasks",
     "circuit_claims.fixtures.contrasts",
+    "circuit_claims.fixtures.published_tasks",
     "circuit_claims.fixtures.collection",
     "circuit_claims.fixtures.ledger",
     "circuit_claims.fixtures.outcomes",

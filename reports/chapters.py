@@ -15,6 +15,10 @@ TITLES = {
     "acronyms": "Acronyms",
     "copy_suppression": "Copy suppression",
     "successors": "Successor heads",
+    "subject_verb_agreement": "Subject-verb agreement",
+    "gendered_pronouns": "Gendered pronouns",
+    "docstrings": "Docstrings",
+    "two_digit_addition": "Two-digit addition",
     "other_circuits": "Other circuits",  # reports of an earlier version
     "probing": "Probing",
     "sae": "Sparse autoencoder",

@@ -74,6 +74,10 @@ NO_CONTROL_SPEAKS: dict[str, str] = {
     "induction/published_texts/": f"{_WORDS}: {_NOISE}",
     "acronyms/": f"{_WORDS}: {_NOISE}",
     "greater_than/": f"{_WORDS}, or mini's card not its heads: {_NOISE}",
+    **{
+        f"{chapter}/": f"{_WORDS}: on noise with GPT-2's it is run in tests/chapters/test_published_task_claims.py"
+        for chapter in ("subject_verb_agreement", "gendered_pronouns", "docstrings", "two_digit_addition")
+    },
     "successors/": f"{_WORDS}: on noise it is refuted in tests/tasks/weights/test_successors.py",
     "sae/sparsity/as_many_features_are_active_as_published": "the embedded autoencoder is TopK, whose L0 is given: "
     "tests/sae/test_sae_features.py has one whose L0 is measured",
