@@ -1,5 +1,7 @@
 """Attribution of one prompt: parts of the bridge's own cache projected by hand, and gradients through its hooks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,8 @@ from tests.experiments.prompts import OTHER, STORE, plain_cache, plain_logits, t
 
 @pytest.mark.parametrize("foil", [None, " John"], ids=["above the mean", "over the foil"])
 def test_every_part_is_what_it_writes_along_the_answer(mini, foil):
-    found, tokens = cc.attribute(mini, STORE, " Mary", foil=foil), tokens_of(mini, STORE)
+    tokens = tokens_of(mini, STORE)
+    found: Any = cc.attribute(mini, STORE, " Mary", foil=foil)
     cache, W_U = plain_cache(mini, tokens), mini.bridge.W_U.double()
     mary, john = (int(tokens_of(mini, answer)[0, 0]) for answer in (" Mary", " John"))
     direction = W_U[:, mary] - (W_U.mean(1) if foil is None else W_U[:, john])
@@ -40,12 +43,12 @@ def test_what_no_part_writes_is_small_where_the_weights_are_processed(mini):
     """What is left then is the unembedding's bias alone."""
     mary, john = (int(tokens_of(mini, answer)[0, 0]) for answer in (" Mary", " John"))
     bias = mini.bridge.b_U
-    found = cc.attribute(mini, STORE, " Mary", foil=" John")
+    found: Any = cc.attribute(mini, STORE, " Mary", foil=" John")
     assert found.constant == pytest.approx(float(bias[mary] - bias[john]), abs=1e-4)
 
 
 def test_attribution_patching_is_a_gradient_through_plain_hooks(mini):
-    found = cc.attribute(mini, STORE, " Mary", foil=" John", corrupted=OTHER, method="attribution-patching")
+    found: Any = cc.attribute(mini, STORE, " Mary", foil=" John", corrupted=OTHER, method="attribution-patching")
     mary, john = (int(tokens_of(mini, answer)[0, 0]) for answer in (" Mary", " John"))
     cache, kept = plain_cache(mini, tokens_of(mini, STORE)), {}
 
@@ -74,7 +77,7 @@ def test_attribution_patching_is_a_gradient_through_plain_hooks(mini):
 
 
 def test_the_heads_that_count_most_are_told_with_their_sign(mini):
-    found = cc.attribute(mini, STORE, " Mary", foil=" John")
+    found: Any = cc.attribute(mini, STORE, " Mary", foil=" John")
     (first, value), *_ = found.largest()
     assert abs(value) == np.abs(found.heads).max() and f"{first} {value:+.3g}" in found.sentence
 
@@ -91,4 +94,4 @@ def test_the_heads_that_count_most_are_told_with_their_sign(mini):
 )
 def test_what_a_method_lacks_is_one_sentence(mini, given, said):
     with pytest.raises(ExperimentError, match=said):
-        cc.attribute(mini, STORE, " Mary", **given)
+        cc.attribute(mini, STORE, " Mary", **given)  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,7 @@
 """Causal tracing of one prompt: one pass through plain hooks for each cell, and the chapter on facts."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,7 @@ def test_a_corruption_that_costs_nothing_is_said(mini):
 
 
 def test_words_to_corrupt_or_another_prompt_are_asked_for_and_not_both(mini):
-    for given in ({}, {"about": "France", "corrupted": ITALY}):
+    both: dict[str, Any] = {"about": "France", "corrupted": ITALY}
+    for given in ({}, both):
         with pytest.raises(ExperimentError, match="give either"):
             cc.trace(mini, FRANCE, " Paris", **given)
