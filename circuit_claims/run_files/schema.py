@@ -38,12 +38,15 @@ def _field(name: str, attributes: dict[str, Any]) -> tuple[Any, Any]:
     return kind | None, Field(None, alias=name if "-" in name else None, description=text)
 
 
+_FIELDS: Any = {
+    name.replace("-", "_"): _field(name, attributes) for name, attributes in OPTIONS.items() if name not in ELSEWHERE
+}
 #: The options of a run, by the names that they have on the command line, less the dashes before them.
 Options: type[BaseModel] = create_model(
     "Options",
     __base__=_Base,
     __doc__="Options about claims, as `pytest --help` lists them; what is left out has its default.",
-    **{name.replace("-", "_"): _field(name, attributes) for name, attributes in OPTIONS.items() if name not in ELSEWHERE},
+    **_FIELDS,
 )
 
 
