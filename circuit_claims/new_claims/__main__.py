@@ -140,7 +140,7 @@ def _new(args: argparse.Namespace, folder: Path) -> None:
     copied = file.resolve() if file.is_file() else None
     source = copied_as(copied) if copied else args.pairs if args.pairs.startswith("hf:") else str(file.resolve())
     date = datetime.now(UTC).date().isoformat()
-    written = Written(args.name, source, options, args.subject, date, found.recoveries, found.by)
+    written = Written(args.name, source, options, args.subject, date, found.recoveries, found.by, found.can_be_spared)
     files = {
         "conftest.py": written.conftest(),
         f"test_{args.name}.py": written.claims(),
@@ -186,15 +186,14 @@ def said(args: argparse.Namespace, folder: Path, pairs: "Contrasts", found: "Fou
     """What was found and written, and what to do next."""
     from circuit_claims.discovery.summary import shown
 
-    place, difference = shown(folder), found.values["logit_difference"]
+    place = shown(folder)
     lines = [
         f"{pairs}: {found.n} of them measured",
-        f"the answer is ahead of its foil by {difference.value:g} ± {difference.within:g} logits",
+        f"the answer is ahead of its foil by {found.logit_difference:.2f} logits",
     ]
     if found.recoveries:
         heads = ", ".join(f"{head} ({value:.2f})" for head, value in found.recoveries.items())
-        left = found.values["without_the_carriers"].value
-        lines.append(f"at END it is carried by {heads}; without them ({found.by} ablation) {left:.0%} of it is left")
+        lines.append(f"at END it is carried by {heads}; without them ({found.by} ablation) {found.remaining:.0%} of it is left")
     else:
         lines.append("no head by itself recovers much of it at END: there is no claim about heads")
     subject = shlex.quote(args.subject)

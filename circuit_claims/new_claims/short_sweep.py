@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from circuit_claims.discovery.findings import Findings, Value, at_least_half, rounded, rounded_up
+from circuit_claims.discovery.findings import Findings, Value, at_least_half, half_way_to_one
 from circuit_claims.heads import Head
 from circuit_claims.measure.intervals import CONFIDENCE, mean_interval, rate_interval
 from circuit_claims.measure.measurement import Measurement, Wanted
-from circuit_claims.measure.samples import Grid, Samples
+from circuit_claims.measure.samples import Grid
 from circuit_claims.tasks.contrast.task import ContrastTask
 from circuit_claims.tasks.operations.ablation import Ablation
 from circuit_claims.untested import Untested
@@ -25,10 +25,6 @@ from circuit_claims.untested import Untested
 FIRST_LOOK, BEST = 16, 12
 #: A head is named where it recovers this much by itself, and this much of what the best one does; and so many at most.
 LEAST_RECOVERY, OF_THE_BEST, MOST_HEADS = 0.05, 0.25, 5
-#: How far a value may lie from what was found, as a part of it, unless noise asks for more; of a share, in points.
-TENTH, SHARE = 0.1, 0.1
-#: Two samples of one size differ by √2 of what one of them is off by.
-BETWEEN_HALVES = float(np.sqrt(2))
 
 
 class NothingThere(ValueError):
@@ -39,13 +35,22 @@ class NothingThere(ValueError):
 class Found:
     """What the sweep found.
 
-    n: on how many pairs; recoveries: of each named head by itself, best first; by: how they can be knocked out.
+    n: on how many pairs; logit_difference: its mean there; values: the bounds that claims are held to, each half of what was
+    found, so that they speak of the effect and not of the sample. recoveries: of each named head by itself, best first; by: how
+    they can be knocked out, and remaining: the share of the logit difference that is then left.
     """
 
     n: int
+    logit_difference: float
     values: dict[str, Value]
     recoveries: dict[Head, float]
     by: Ablation = "mean"
+    remaining: float = 1.0
+
+    @property
+    def can_be_spared(self) -> bool:
+        """Whether nothing is lost without the heads, as where others make up for them."""
+        return "least_left_without_the_carriers" in self.values
 
     @property
     def findings(self) -> Findings:
@@ -67,23 +72,19 @@ def short_sweep(task: ContrastTask, most: int) -> Found:
             f"{task.subject.name} prefers the answer on {int(ahead.values.sum())} of {n} pairs (mean logit difference "
             f"{difference.estimate:.2f}), which chance could do: take another model or other pairs, there is nothing to explain"
         )
-    values = {"logit_difference": near(difference, "logits", TENTH * difference.estimate, task.seed)}
+    values = {"least_logit_difference": at_least_half(difference.estimate, "logits")}
     heads = carriers(task, n)
     if not heads:
-        return Found(n, values, {})
+        return Found(n, difference.estimate, values, {})
     patched = task.patch(list(heads), at="END").recovery().take(n)
     by = "mean" if has_means(task, list(heads), n) else "zero"
     remaining = task.ablate(list(heads), by=by).remaining().take(n)
     values["carriers_recover"] = at_least_half(patched.estimate, "share")
-    values["without_the_carriers"] = near(remaining, "share", SHARE, task.seed)
-    return Found(n, values, heads, by)
-
-
-def near(samples: Samples, unit: str, least: float, seed: int) -> Value:
-    """What was found, to within `least`, or by as much as two samples of this size may differ where that is more."""
-    low, high = mean_interval(samples, CONFIDENCE, seed)
-    noise = BETWEEN_HALVES * max(samples.estimate - low, high - samples.estimate)
-    return Value(rounded(samples.estimate), unit, within=rounded_up(max(least, noise)))
+    if mean_interval(remaining, CONFIDENCE, task.seed)[1] < 1:
+        values["most_left_without_the_carriers"] = half_way_to_one(remaining.estimate)
+    else:
+        values["least_left_without_the_carriers"] = at_least_half(remaining.estimate, "share")
+    return Found(n, difference.estimate, values, heads, by, remaining.estimate)
 
 
 def carriers(task: ContrastTask, n: int) -> dict[Head, float]:
