@@ -13,7 +13,7 @@ from circuit_claims.prompts.contrasts.table import FEWEST_PAIRS
 
 def sets_of_clusters(pairs: Contrasts) -> st.SearchStrategy[frozenset[str]]:
     """Sets of clusters of a population, each with enough pairs to be measured; they shrink to the first few of them."""
-    names = [pairs.table.clusters[i] for i in pairs.in_half]
+    names = [str(pairs.table.clusters[i]) for i in pairs.in_half]
     sizes = Counter(names)
     smallest, enough, fewest = sorted(sizes.values()), 0, 0
     while enough < FEWEST_PAIRS and fewest < len(smallest):
