@@ -54,8 +54,7 @@ def _parsed(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise RunFileError(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from error
     try:
-        # A subclass of the safe loader: it makes nothing but numbers, texts, lists and mappings.
-        return tomllib.loads(text) if path.suffix.lower() == ".toml" else yaml.load(text, _Loader)
+        return tomllib.loads(text) if path.suffix.lower() == ".toml" else _Loader(text).get_single_data()
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         kind = "TOML" if path.suffix.lower() == ".toml" else "YAML"
         raise RunFileError(f"{path} is no {kind} ({_parse_error(error)}): mend that place") from error
