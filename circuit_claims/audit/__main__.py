@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +42,7 @@ LATEST = embedded("audit.json")
 def main(arguments: list[str] | None = None) -> int:
     """Run the controls, write the table, say what is vacuous; with claims named, audit these."""
     given = sys.argv[1:] if arguments is None else arguments
-    if given and not given[0].startswith("-"):
+    if _names_claims(given):
         from circuit_claims.audit.own import main as audit_own
 
         return audit_own(given)
@@ -79,6 +80,17 @@ def main(arguments: list[str] | None = None) -> int:
     _write(audit, reports, args, LATEST if kept else None)
     _say(audit, [subject for subject in subjects if subject in WITH_KNOWN_TRUTH], not kept)
     return 1 if any(claim.vacuous for claim in audit) else 0
+
+
+def _names_claims(given: Sequence[str]) -> bool:
+    """Whether an argument is there that is neither an option nor the value of one: claims to audit, in place of the suite's."""
+    values = iter(given)
+    for argument in values:
+        if not argument.startswith("-"):
+            return True
+        if "=" not in argument and argument not in ("--reuse", "--add", "-h", "--help"):
+            next(values, None)
+    return False
 
 
 def _run(subject: str, args: argparse.Namespace) -> Rows:

@@ -6,7 +6,8 @@ The claims are run on the subject, and then where a claim that says something of
 on its own heads at other places, and, for claims about pairs of one's own, with the answers dealt out anew. A claim that holds
 on every control that ran it says nothing of the subject, and is named.
 
-Exit status 1 where there is such a claim or a run failed, and 2 where nothing can be audited.
+Exit status 1 where there is such a claim, or a run broke off, and 2 where nothing can be audited. A control that the subject
+cannot have is told, and the others count.
 """
 
 import argparse
@@ -29,10 +30,11 @@ from circuit_claims.controls.names import is_control
 from circuit_claims.option_checks import FEWEST_PROMPTS
 from circuit_claims.prompts.contrasts.population import DEALT
 from circuit_claims.subjects.find import choose
-from circuit_claims.verdicts.rows import UNTESTED
+from circuit_claims.verdicts.rows import INVALID, UNTESTED
 
-#: pytest's exit statuses: tests ran, all passed or some failed; none was collected.
-RAN, NONE_COLLECTED = (0, 1), 5
+#: pytest's exit statuses: tests ran, all passed or some failed; an option was refused, as a subject is that cannot be had; no
+#: test was collected.
+RAN, USAGE, NONE_COLLECTED = (0, 1), 4, 5
 AUDIT = "audit.json"
 SHUFFLED_PAIRS = "shuffled pairs"
 
@@ -56,10 +58,11 @@ def controls_of(subject: str) -> list[Control]:
 
 @dataclass(frozen=True)
 class Ran:
-    """A run: its rows, or in one sentence why there are none."""
+    """A run: its rows, or in one sentence why there are none; missing: since there is no such control of the subject."""
 
     rows: list[dict[str, Any]]
     failure: str = ""
+    missing: bool = False
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -81,10 +84,22 @@ def main(arguments: Sequence[str]) -> int:
         runs = dict(zip((control.called for control in controls), found, strict=True))
     failed = {called: run.failure for called, run in runs.items() if run.failure}
     audit = table({args.subject: first.rows} | {called: run.rows for called, run in runs.items() if not run.failure})
+    for claim in audit:
+        _note_lost_claims(claim, runs)
     ran = [called for called in runs if called not in failed]
     _say(audit, args.subject, ran, failed)
     _write(folder, audit, args.subject, ran, failed)
-    return 1 if any(cannot_fail(claim, ran) for claim in audit) or not ran else 0
+    if not ran:
+        print(f"{args.subject} has no control that could be run: nothing is shown of its claims", file=sys.stderr)
+    broken = any(run.failure and not run.missing for run in runs.values())
+    return 1 if broken or not ran or any(cannot_fail(claim, ran) for claim in audit) else 0
+
+
+def _note_lost_claims(claim: Audited, runs: Mapping[str, Ran]) -> None:
+    """A claim that ended without a row on a control that ran, by an error of its own, is invalid there and not untested."""
+    for called, run in runs.items():
+        if called != SHUFFLED_PAIRS and not run.failure:
+            claim.verdicts.setdefault(called, INVALID)
 
 
 def cannot_fail(claim: Audited, controls: Sequence[str]) -> bool:
@@ -97,13 +112,13 @@ def conclusion(claim: Audited, subject: str, controls: Sequence[str]) -> str:
     """What the controls show of a claim, in a few words."""
     refuted = [control for control in controls if claim.verdicts.get(control) in FALSE]
     if cannot_fail(claim, controls):
-        return "CANNOT FAIL: holds on every control"
-    if refuted:
+        said = "CANNOT FAIL: holds on every control"
+    elif refuted:
         said = f"can fail: refuted on {', '.join(refuted)}"
-        return (
-            said if claim.verdicts.get(subject) in TRUE else f"{said}; {claim.verdicts.get(subject, UNTESTED)} on the subject"
-        )
-    return "not shown to fail: no control decided it"
+    else:
+        said = "not shown to fail: no control decided it"
+    verdict = claim.verdicts.get(subject, UNTESTED)
+    return said if verdict in TRUE else f"{said}; {verdict} on the subject"
 
 
 def _arguments(given: Sequence[str]) -> argparse.Namespace:
@@ -141,7 +156,7 @@ def _run(control: Control, folder: Path, args: argparse.Namespace) -> Ran:
         return Ran([])
     if done.returncode not in RAN:
         said = [line for line in done.stdout.splitlines() if line.strip()]
-        return Ran([], _why(said))
+        return Ran([], _why(said), missing=done.returncode == USAGE)
     found = json.loads(rows.read_text(encoding="utf-8"))["rows"]
     # Answers that are dealt out anew change nothing for a claim that is about no pairs.
     return Ran([row for row in found if DEALT in row["quantity"] or control.called != SHUFFLED_PAIRS])

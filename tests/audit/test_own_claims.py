@@ -85,6 +85,7 @@ def test_what_cannot_be_audited_is_refused_in_one_sentence(tmp_path: Path, capsy
         ({"m": "holds", "a": "inconclusive", "b": "holds"}, False, "not shown to fail"),
         ({"m": "holds", "a": "untested", "b": "untested"}, False, "not shown to fail"),
         ({"m": "refuted", "a": "refuted", "b": "holds"}, False, "refuted on a; refuted on the subject"),
+        ({"m": "refuted", "a": "holds", "b": "holds"}, True, "CANNOT FAIL: holds on every control; refuted on the subject"),
     ],
 )
 def test_a_claim_cannot_fail_where_it_holds_on_every_control_that_ran_it(verdicts, vacuous: bool, said: str):
@@ -103,7 +104,7 @@ def test_a_control_that_cannot_be_run_is_told_and_the_others_count(tmp_path: Pat
     def ran(control, folder, args):
         folder.mkdir(parents=True, exist_ok=True)
         if control.called == "shuffled heads":
-            return own.Ran([], "its heads cannot be told apart")
+            return own.Ran([], "its heads cannot be told apart", missing=True)
         verdict = "holds" if control.called == "mini" else "refuted"
         return own.Ran([{"claim_id": "x", "statement": "y", "verdict": verdict}])
 
@@ -113,3 +114,24 @@ def test_a_control_that_cannot_be_run_is_told_and_the_others_count(tmp_path: Pat
     (tmp_path / "circuit-claims-audit").mkdir()
     assert main(["mine", "--subject", "mini"]) == 0
     assert "shuffled heads: could not be run (its heads cannot be told apart)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("failure", "status"), [("", 0), ("it crashed", 1)])
+def test_a_run_that_broke_off_is_no_clean_audit(tmp_path: Path, monkeypatch, failure: str, status: int):
+    """A claim without a row on a control that ran is invalid there: neither untested nor true."""
+
+    def ran(control, folder, args):
+        folder.mkdir(parents=True, exist_ok=True)
+        if control.called == "random weights":
+            return own.Ran([], failure)
+        verdict = "refuted" if failure and control.called != "mini" else "holds"
+        return own.Ran([{"claim_id": "x", "statement": "y", "verdict": verdict}])
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(own, "_run", ran)
+    folder_of_claims(tmp_path / "mine")
+    (tmp_path / "circuit-claims-audit").mkdir()
+    assert main(["--subject", "mini", "mine"]) == status
+    audit = json.loads((tmp_path / "circuit-claims-audit" / "audit.json").read_text(encoding="utf-8"))
+    assert audit["claims"][0]["cannot_fail"] is False
+    assert audit["claims"][0]["verdicts"].get("random weights") == (None if failure else "invalid")
