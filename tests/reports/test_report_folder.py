@@ -90,14 +90,14 @@ def test_two_runs_at_once_and_a_killed_one_blocks_nobody(project, other_run, cap
     # Its rows so far may be looked at, elsewhere.
     capsys.readouterr()
     assert main(["render", str(folder / "claims.jsonl")]) == 2
-    assert f"process {other_run.pid}" in capsys.readouterr().err and names(folder) == [FILE, "claims.jsonl"]
+    assert f"process {other_run.pid}" in capsys.readouterr().err and names(folder) == [FILE, "claims.jsonl", "run.yaml"]
     assert main(["render", str(folder / "claims.jsonl"), "--out", str(project.path / "peek")]) == 0
     peek = json.loads((project.path / "peek" / "claims.json").read_text())
     assert len(peek["rows"]) == 1 and f"still under way (process {other_run.pid}" in peek["meta"]["warnings"][-1]
 
     other_run.send_signal(signal.SIGKILL)
     other_run.wait()
-    assert names(folder) == [FILE, "claims.jsonl"]
+    assert names(folder) == [FILE, "claims.jsonl", "run.yaml"]
     result, rows = run(project, "-k", "test_a")
     assert result.ret == 0 and verdicts(rows) == ["holds"] and FILE not in names(folder)
 

@@ -123,6 +123,7 @@ def test_each_row_is_taken_once_and_the_report_is_where_it_is_said_to_be(project
         "claims.jsonl",
         "report.html",
         "report.md",
+        "run.yaml",
     ]
     result.stdout.fnmatch_lines(["*= claims =*", "*second · L9H9*refuted", "*too low", f"report: {folder / 'report.html'}"])
     result.stdout.fnmatch_lines(["3 hold · 2 refuted · 1 untested · 2 invalid"])
@@ -183,7 +184,7 @@ def test_a_killed_run_leaves_a_journal_that_renders(project, capsys):
     run(project, subprocess=True)
     folder = project.path / "circuit-claims-report"
     # The lock's file stays and locks nothing: the process that held it is gone.
-    assert sorted(path.name for path in folder.iterdir()) == [".claims.lock", "claims.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [".claims.lock", "claims.jsonl", "run.yaml"]
     assert main(["render", str(folder / "claims.jsonl")]) == 0
     kept = report(project)
     assert found(kept["rows"]) == EXPECTED
@@ -232,7 +233,7 @@ def test_a_report_that_fails_leaves_the_exit_code_alone_and_no_earlier_run_besid
     result = run(project, "-k", "first")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*first*holds", "*not complete: RuntimeError: no ink*"])
-    assert [path.name for path in folder.iterdir()] == ["claims.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == ["claims.jsonl", "run.yaml"]
     assert found(journal.read(folder / "claims.jsonl")[1]) == [("test_first", "holds")]
 
 
