@@ -22,7 +22,7 @@ def sample(name: str, folder: str, verdict: str = HOLDS, **fields) -> dict:
 
 ROWS = [
     sample("a", "ioi"),
-    sample("b", "gendered_pronouns", REFUTED),
+    sample("b", "a_folder_nobody_named", REFUTED),
     sample("c", "ioi", UNTESTED, figure=FIGURE),
     sample("d", "sae", figure=FIGURE),
 ]
@@ -83,12 +83,12 @@ def test_several_chapters_have_a_table_of_contents_with_their_counts():
         ["Chapter", "Claims", "holds", "refuted", "untested"],
         ["Indirect object identification", "2", "1", "", "1"],
         ["Sparse autoencoder", "1", "1", "", ""],
-        ["Gendered pronouns", "1", "", "1", ""],
+        ["A folder nobody named", "1", "", "1", ""],
     ]
     assert found.whole == [True] * 3, "each can be closed, and lies open for those who search the page"
     markdown = render.markdown({}, render.plain(ROWS))
     assert re.search(r"\| Indirect object identification +\| 2 +\| 1 +\| +\| 1 +\|", markdown)
-    assert markdown.index("## Chapters") < markdown.index("## Indirect object") < markdown.index("## Gendered pronouns")
+    assert markdown.index("## Chapters") < markdown.index("## Indirect object") < markdown.index("## A folder nobody named")
 
 
 def test_one_chapter_needs_neither_contents_nor_folding():
