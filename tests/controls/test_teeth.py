@@ -42,7 +42,7 @@ WEAK = (
 
 def verdicts(folder: Path, *arguments: str) -> dict[str, str]:
     """Run the IOI claims with these arguments and give each claim's verdict."""
-    options = ["--prompts=30", "--max-prompts=120", "--hypothesis-profile=fast"]
+    options = ["--prompts=30", "--max-prompts=240", "--hypothesis-profile=fast"]
     # The audit runs all of them; sixty rows on single templates would cost half of the time here.
     options += ["-k", "not one_template"]
     return {
