@@ -5,8 +5,6 @@ The source is about a model of four layers of attention alone. Its magnitudes ar
 
 import pytest
 
-from circuit_claims.tasks.contrast.places import recovery_at
-
 pytestmark = pytest.mark.section("5.7")
 
 SOURCE = "Heimersheim & Janiak 2023"
@@ -27,19 +25,19 @@ def test_the_definition_in_another_order_turns_the_parameter(docstrings, expect)
 
 def test_the_definition_holds_the_parameter_through_the_first_quarter_of_the_layers(docstrings, expect):
     """A quarter of the way up, the stream at the third parameter of the definition restores more than half of the answer."""
-    expect(recovery_at(docstrings, "C_def", 1 / 4), PLACES, because="most: over half").above(0.5)
+    expect(docstrings.recovery_at("C_def", 1 / 4), PLACES, because="most: over half").above(0.5)
 
 
 def test_the_docstring_does_not_hold_the_parameter(docstrings, expect):
     """Half of the way up, the stream at the second parameter of the docstring restores less than a tenth of the answer."""
-    expect(recovery_at(docstrings, "B_doc", 1 / 2), PLACES, because="a tenth").below(0.1)
+    expect(docstrings.recovery_at("B_doc", 1 / 2), PLACES, because="a tenth").below(0.1)
 
 
 def test_the_end_has_the_parameter_before_the_last_layer(docstrings, expect):
     """Before the last layer, the stream at the end restores more than half of the answer."""
-    expect(recovery_at(docstrings, "END", 1), PLACES, because="most: over half").above(0.5)
+    expect(docstrings.recovery_at("END", 1), PLACES, because="most: over half").above(0.5)
 
 
 def test_the_end_lacks_the_parameter_in_the_first_quarter_of_the_layers(docstrings, expect):
     """A quarter of the way up, the stream at the end restores less than a tenth of the answer."""
-    expect(recovery_at(docstrings, "END", 1 / 4), PLACES, because="a tenth").below(0.1)
+    expect(docstrings.recovery_at("END", 1 / 4), PLACES, because="a tenth").below(0.1)

@@ -2,8 +2,6 @@
 
 import pytest
 
-from circuit_claims.tasks.contrast.places import recovery_at
-
 pytestmark = pytest.mark.section("5.5")
 
 MATHWIN = "Mathwin et al. 2023"
@@ -30,19 +28,19 @@ def test_a_name_of_the_other_gender_turns_the_pronoun(gendered_pronouns, expect)
 
 def test_the_name_holds_its_gender_through_the_first_quarter_of_the_layers(gendered_pronouns, expect):
     """A quarter of the way up, the stream at the name restores more than half of the answer."""
-    expect(recovery_at(gendered_pronouns, "name", 1 / 4), PLACES, because="most: over half").above(0.5)
+    expect(gendered_pronouns.recovery_at("name", 1 / 4), PLACES, because="most: over half").above(0.5)
 
 
 def test_the_gender_passes_over_is(gendered_pronouns, expect):
     """Half of the way up, the stream at 'is' restores more than a tenth of the answer."""
-    expect(recovery_at(gendered_pronouns, "is", 1 / 2), PLACES, because="a good part: a tenth").above(0.1)
+    expect(gendered_pronouns.recovery_at("is", 1 / 2), PLACES, because="a good part: a tenth").above(0.1)
 
 
 def test_the_end_lacks_the_gender_in_the_first_quarter_of_the_layers(gendered_pronouns, expect):
     """A quarter of the way up, the stream at the end restores less than a tenth of the answer."""
-    expect(recovery_at(gendered_pronouns, "END", 1 / 4), PLACES, because="a tenth").below(0.1)
+    expect(gendered_pronouns.recovery_at("END", 1 / 4), PLACES, because="a tenth").below(0.1)
 
 
 def test_the_end_has_the_gender_before_the_last_layer(gendered_pronouns, expect):
     """Before the last layer, the stream at the end restores more than half of the answer."""
-    expect(recovery_at(gendered_pronouns, "END", 1), PLACES, because="most: over half").above(0.5)
+    expect(gendered_pronouns.recovery_at("END", 1), PLACES, because="most: over half").above(0.5)

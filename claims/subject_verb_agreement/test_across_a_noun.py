@@ -4,8 +4,6 @@ Linzen et al. 2016 asked it of LSTMs, Finlayson et al. 2021 of GPT-2 and others,
 magnitude on these prompts is published, so bounds are words: most, clearly more than half, a tenth.
 """
 
-from circuit_claims.tasks.contrast.places import recovery_at
-
 BEHAVIOUR = "Linzen et al. 2016; Marvin & Linzen 2018, the template with a prepositional phrase"
 INTERVENTION = "Finlayson et al. 2021: the subject in its other number"
 MORE_THAN_HALF = "clearly more than half, what a coin gives"
@@ -31,19 +29,19 @@ def test_the_subject_in_its_other_number_turns_the_verb(subject_verb_agreement, 
 
 def test_the_subject_holds_its_number_through_the_first_quarter_of_the_layers(subject_verb_agreement, expect):
     """A quarter of the way up, the stream at the subject restores more than half of the answer."""
-    expect(recovery_at(subject_verb_agreement, "noun", 1 / 4), PLACES, because="most: over half").above(0.5)
+    expect(subject_verb_agreement.recovery_at("noun", 1 / 4), PLACES, because="most: over half").above(0.5)
 
 
 def test_the_noun_in_between_does_not_pass_the_number_on(subject_verb_agreement, expect):
     """Half of the way up, the stream at the noun in between restores less than a tenth of the answer."""
-    expect(recovery_at(subject_verb_agreement, "attractor", 1 / 2), PLACES, because="a tenth").below(0.1)
+    expect(subject_verb_agreement.recovery_at("attractor", 1 / 2), PLACES, because="a tenth").below(0.1)
 
 
 def test_the_end_lacks_the_number_in_the_first_quarter_of_the_layers(subject_verb_agreement, expect):
     """A quarter of the way up, the stream at the end restores less than a tenth of the answer."""
-    expect(recovery_at(subject_verb_agreement, "END", 1 / 4), PLACES, because="a tenth").below(0.1)
+    expect(subject_verb_agreement.recovery_at("END", 1 / 4), PLACES, because="a tenth").below(0.1)
 
 
 def test_the_end_has_the_number_before_the_last_layer(subject_verb_agreement, expect):
     """Before the last layer, the stream at the end restores more than half of the answer."""
-    expect(recovery_at(subject_verb_agreement, "END", 1), PLACES, because="most: over half").above(0.5)
+    expect(subject_verb_agreement.recovery_at("END", 1), PLACES, because="most: over half").above(0.5)

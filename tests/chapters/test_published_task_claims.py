@@ -11,7 +11,6 @@ import pytest
 from circuit_claims.embedded import embedded
 from circuit_claims.prompts.contrasts.population import Contrasts
 from circuit_claims.subjects.subject import Settings, Subject, prepare
-from circuit_claims.tasks.contrast.places import recovery_at
 from circuit_claims.tasks.contrast.task import ContrastTask
 from tests.support.claim_runs import run_claims
 from tests.support.gpt2_tokens import save_narrow_gpt2
@@ -48,7 +47,7 @@ def test_on_mini_whose_words_are_others_they_are_untested_with_the_reason(tmp_pa
 @pytest.mark.parametrize(("depth", "layer"), [(0, 0), (1 / 4, 3), (1 / 2, 6), (0.99, 11), (1, 11)])
 @pytest.mark.parametrize("role", ["name", "END"])
 def test_a_depth_is_a_layer_of_the_sweep(pronouns, role, depth, layer):
-    found, sweep = recovery_at(pronouns, role, depth).take(8), pronouns.residual_sweep().take(8).estimate
+    found, sweep = pronouns.recovery_at(role, depth).take(8), pronouns.residual_sweep().take(8).estimate
     column = sweep[:, pronouns.population.roles.index(role)]
     assert found.estimate == pytest.approx(float(column[layer]), abs=1e-4) and np.ptp(column) > 0.1
     assert f"the stream at {role} before layer {layer} of 12" in found.quantity
@@ -56,6 +55,6 @@ def test_a_depth_is_a_layer_of_the_sweep(pronouns, role, depth, layer):
 
 def test_a_role_that_is_not_marked_and_a_depth_that_is_none_are_named(pronouns):
     with pytest.raises(ValueError, match="mark no 'noun': give one of name, is, END"):
-        recovery_at(pronouns, "noun", 1 / 2)
+        pronouns.recovery_at("noun", 1 / 2)
     with pytest.raises(ValueError, match="from 0 to 1, and not 3"):
-        recovery_at(pronouns, "is", 3)
+        pronouns.recovery_at("is", 3)

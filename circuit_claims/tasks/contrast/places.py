@@ -1,5 +1,7 @@
 """Where in a model the answers of pairs are: what the residual stream has at one marked position, some way up the layers."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
@@ -7,12 +9,14 @@ from circuit_claims.engine.edits import Edit
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.prompts.contrasts.prompt import CORRUPTED
-from circuit_claims.tasks.contrast.task import ContrastTask
 from circuit_claims.tasks.operations.head_parts import block_output
 from circuit_claims.tasks.operations.sweeps import SHARE
 
+if TYPE_CHECKING:
+    from circuit_claims.tasks.contrast.task import ContrastTask
 
-def recovery_at(task: ContrastTask, role: str, depth: float) -> Measurement:
+
+def recovery_at(task: "ContrastTask", role: str, depth: float) -> Measurement:
     """Recovery for the stream at one position before one layer, patched clean into corrupted: one cell of `residual_sweep`.
 
     role: a mark, or END. depth: the share of the layers that are below, rounded down, so that one claim speaks of models of any

@@ -29,6 +29,7 @@ from circuit_claims.prompts.contrasts.prompt import CORRUPTED, ContrastPrompt
 from circuit_claims.prompts.source import Half
 from circuit_claims.subjects.subject import Subject
 from circuit_claims.tasks.contrast.metrics import DIFFERENCE, PROBABILITY_DIFFERENCE, likelier_tokens, metric_named
+from circuit_claims.tasks.contrast.places import recovery_at
 from circuit_claims.tasks.contrast.reference import reference_tokens
 from circuit_claims.tasks.contrast.tokens import as_read, first_token
 from circuit_claims.tasks.measuring import NotAligned, in_order
@@ -186,6 +187,10 @@ class ContrastTask(Patching, AttributionPatching, Attention, Circuits, SelfRepai
     def position_attribution_sweep(self, *, site: Block = "resid_pre", corruption: str | None = None) -> Measurement:
         """The estimate of `position_sweep` by attribution patching, in its cells and units."""
         return replace(self, every_position=True).residual_attribution_sweep(site=site, corruption=corruption)
+
+    def recovery_at(self, role: str, depth: float) -> Measurement:
+        """Recovery for the stream at one position, part of the way up the layers (`circuit_claims.tasks.contrast.places`)."""
+        return recovery_at(self, role, depth)
 
     @property
     def swept_roles(self) -> tuple[str, ...] | None:
