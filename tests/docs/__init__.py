@@ -1,0 +1,1 @@
+"""Tests of what docs/ holds that can be run."""
