@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from circuit_claims import __version__
 from circuit_claims.discovery.progress import Steps
 from circuit_claims.discovery.time_limit import OutOfTime, TimeLimit, in_words
+from circuit_claims.model_options import add_bos, add_loading
 from circuit_claims.option_checks import BOS, BOS_SPELLINGS, FEWEST_PROMPTS, contradiction, wrong_seed
 
 if TYPE_CHECKING:  # slow to import
@@ -48,14 +49,10 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--chapters", default="", metavar="A,B", help="which chapters besides the IOI circuit to look for (all)")
     add("--seed", type=int, default=0, help="of the prompts (0)")
     add("--force", action="store_true", help="overwrite FILE even where discovery did not write it")
-    add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
-    add("--dtype", default="float32", choices=["float32", "float64", "bfloat16", "float16"], help="of the weights (float32)")
-    add("--weights", default="processed", choices=["raw", "processed"], help="as for pytest (processed)")
+    add_loading(parser)
     add("--names", metavar="FILE", help="first names to use in the prompts, one a line")
     add("--drop-names", action="store_true", help="of no effect any more: names that are not one token are left out anyway")
-    add("--bos", default="auto", choices=list(BOS), help="whether prompts begin with BOS (as the tokenizer does)")
-    add("--prepend-bos", action="store_const", dest="bos", const="yes", help="the same as --bos yes")
-    add("--no-prepend-bos", action="store_const", dest="bos", const="no", help="the same as --bos no")
+    add_bos(parser)
     given = sys.argv[1:] if given is None else given
     args = parser.parse_args(given)
     if twice := contradiction(given, ONE_VALUE, BOS_SPELLINGS):

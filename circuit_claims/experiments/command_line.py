@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from circuit_claims.option_checks import contradiction, wrong_seed
+from circuit_claims.model_options import add_bos, add_loading
+from circuit_claims.option_checks import BOS, BOS_SPELLINGS, contradiction, wrong_seed
 
 if TYPE_CHECKING:  # slow to import
     from circuit_claims.experiments.result import Result
@@ -23,9 +24,8 @@ FOLDER = "circuit-claims-experiments"
 LETTERS = 40
 _METHODS = ("direct", "attribution-patching")
 _FIRST = "compare a word of several tokens by its first"
-_ONE_VALUE = tuple(
-    "--subject --out --seed --device --dtype --weights --target --answer --foil --corrupted --about --at --method --top".split()
-)
+_OF_THE_MODEL = "--subject --device --dtype --weights --bos"
+_ONE_VALUE = tuple(f"{_OF_THE_MODEL} --out --seed --target --answer --foil --corrupted --about --at --method --top".split())
 
 
 class Experiment(NamedTuple):
@@ -163,15 +163,12 @@ def arguments(name: str, given: Sequence[str]) -> argparse.Namespace:
         metavar="NAME",
         help="as for pytest: mini, gpt2, a hub id, a folder, a GGUF file (auto)",
     )
-    add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
-    add("--dtype", default="float32", choices=["float32", "float64", "bfloat16", "float16"], help="of the weights (float32)")
-    add("--weights", default="processed", choices=["raw", "processed"], help="as for pytest (processed)")
-    bos = "begin the prompt with BOS, or not (as the tokenizer does)"
-    add("--bos", "--prepend-bos", action=argparse.BooleanOptionalAction, default=None, help=bos)
+    add_loading(parser)
+    add_bos(parser)
     add("--seed", type=int, default=0, help="of the noise (0)")
     add("--out", metavar="FOLDER", help=f"to write into ({FOLDER}/{name}-... here)")
     args = parser.parse_args(given)
-    if twice := contradiction(given, _ONE_VALUE) or wrong_seed(args.seed):
+    if twice := contradiction(given, _ONE_VALUE, BOS_SPELLINGS) or wrong_seed(args.seed):
         parser.error(twice)
     return args
 
@@ -208,7 +205,7 @@ def _loaded(args: argparse.Namespace) -> "Subject":
     from circuit_claims.threads import use_few_threads
 
     name = choose(args.subject)[0]
-    mode, bos = args.weights, args.bos
+    mode, bos = args.weights, BOS[args.bos]
     settings = Settings(name=name, card=NONE, device=args.device, dtype=args.dtype, mode=mode, prepend_bos=bos)
     prepared = prepare(settings)
     use_few_threads(prepared.folder.n_parameters)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from circuit_claims.model_options import add_bos, add_loading
 from circuit_claims.option_checks import BOS, BOS_SPELLINGS, contradiction, wrong_seed
 
 if TYPE_CHECKING:  # slow to import
@@ -39,10 +40,8 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--out", default="", metavar="FOLDER", help="to write (NAME in this folder)")
     add("--prompts", type=int, default=PROMPTS, metavar="N", help=f"pairs to measure at most ({PROMPTS})")
     add("--seed", type=int, default=0, help="of the order in which pairs are drawn (0)")
-    add("--device", default="auto", help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one")
-    add("--dtype", default="float32", choices=["float32", "float64", "bfloat16", "float16"], help="of the weights (float32)")
-    add("--weights", default="processed", choices=["raw", "processed"], help="as for pytest (processed)")
-    add("--bos", default="auto", choices=list(BOS), help="whether prompts begin with BOS (as the tokenizer does)")
+    add_loading(parser)
+    add_bos(parser)
     add("--no-space", action="store_true", help="answers stand right behind the texts, without a space")
     add("--no-marks", action="store_true", help="brackets in the texts are text, and mark no positions")
     add("--encoding", help="of a text file that is not UTF-8, such as latin-1")

@@ -82,6 +82,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(here, capsys, name, argume
         ([OXYGEN, "--seed", "-1"], "--seed must not be negative"),
         ([OXYGEN, "--device", "cuda:77"], "there is no device cuda:77"),
         ([OXYGEN, "--target", " a", "--target", " b"], "--target is given 2 times"),
+        ([OXYGEN, "--bos", "yes", "--no-prepend-bos"], "--no-prepend-bos and --bos yes contradict each other"),
     ],
 )
 def test_what_is_wrong_with_an_option_is_said_before_a_model_is_loaded(tmp_path, monkeypatch, capsys, arguments, said):
