@@ -365,7 +365,7 @@ def test_hooks_of_others_stay(decoder, pair):
     """Those of a claim that measures inside its own hooks, say."""
     tokens, bridge = pair[0], decoder.bridge
     if not isinstance(decoder.model, HookedDecoder):
-        pytest.skip("hooks on the bridge are not on the model's own modules")
+        pytest.skip("this engine computes with the model's own modules; hooks on the bridge are for the engines on hooks")
     doubled = [("blocks.1.hook_mlp_out", lambda out, hook: 2 * out)]
     with bridge.hooks(fwd_hooks=doubled):
         inside = decoder.model.run(tokens)
