@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from circuit_claims.discovery.enough_prompts import cells_told, looks, off_by
+from circuit_claims.measure.blocks import FIRST_LOOK
 from circuit_claims.measure.intervals import grid_interval, mean_interval, rate_interval
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.presuppositions import why_nothing
@@ -40,7 +41,7 @@ FINE, USUAL = 0.05, {"layer": 1.0}
 #: Added to the seed for random tokens: a verdict's seed is small, so its random tokens are others.
 RANDOM_TOKENS = 10**9
 #: What a verdict costs where the command line says nothing else: its interval's confidence is divided among its looks.
-VERDICT = Budget(first=120, most=960)
+VERDICT = Budget(first=FIRST_LOOK, most=960)
 #: What the references of all knock-outs that go through the model together may occupy, in bytes.
 MEMORY = 500_000_000
 
@@ -247,7 +248,7 @@ class Survey:
         return np.concatenate([knocked_out_values(self.ioi, batch, part) for part in parts]).T
 
     def _confidence(self, measurement: Measurement) -> float:
-        return 1 - (1 - VERDICT.confidence) / len(VERDICT.looks(measurement.limit))
+        return VERDICT.looks_shared(measurement.limit)[-1][1]
 
     def _looks(self, measurement: Measurement) -> list[int]:
         return looks(self.first, self._most(measurement))

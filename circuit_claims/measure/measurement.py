@@ -7,11 +7,12 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from circuit_claims.measure.blocks import FULL_LOOK
 from circuit_claims.measure.per_prompt import same_prompts
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples, Shown, Taken
 
-#: The default budget: how many prompts `take()` measures, and a verdict's first look.
-DEFAULT_PROMPTS = 120
+#: How many prompts `take()` measures.
+DEFAULT_PROMPTS = FULL_LOOK
 
 #: On how many prompts each cell of a sweep is wanted.
 Wanted = Int[np.ndarray, "row column"]

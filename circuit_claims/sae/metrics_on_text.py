@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from circuit_claims.measure.blocks import blocks
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Samples
 from circuit_claims.measure.store import SessionStore
@@ -131,8 +132,8 @@ class SaeText:
     def sums(self, n: int) -> tuple[RowSums, Int[np.ndarray, " d_sae"]]:
         """The sums of the first n rows, and how many of their tokens each feature fired on."""
         parts = []
-        for first in range(0, n, self.chunk):
-            count = min(self.chunk, n - first)
+        for first, last in blocks(n, self.chunk):
+            count = last - first
             parts.append(self.store.get(("sums", first, count), partial(self._measured, first, count)))
         return joined([sums for sums, _ in parts]), np.sum([fired for _, fired in parts], axis=0)
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from circuit_claims.measure.races.looks import FIRST_LOOK, SCREENING
+from circuit_claims.measure.blocks import FIRST_LOOK
+from circuit_claims.measure.races.looks import SCREENING
 
 #: Cells by their numbers, row by row.
 Cells = Int[np.ndarray, " cell"]

@@ -18,6 +18,7 @@ from circuit_claims import forward_passes
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.run import first_difference
 from circuit_claims.heads import Head
+from circuit_claims.measure.blocks import blocks
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.samples import Samples, Shown
 from circuit_claims.measure.store import SessionStore
@@ -248,11 +249,8 @@ class Measuring:
     def _in_chunks(
         self, key: tuple, chunk: Callable[[Sequence[Any]], np.ndarray], prompts: Sequence[Any]
     ) -> Float[np.ndarray, "prompt ..."]:
-        parts = []
-        for first in range(0, len(prompts), self.chunk):
-            last = min(len(prompts), first + self.chunk)
-            parts.append(self._kept(key, (first, last), partial(chunk, prompts[first:last])))
-        return np.concatenate(parts)
+        bounds = blocks(len(prompts), self.chunk)
+        return np.concatenate([self._kept(key, (first, last), partial(chunk, prompts[first:last])) for first, last in bounds])
 
     def _kept(self, key: tuple, part: tuple, measure: Callable[[], np.ndarray]) -> np.ndarray:
         """What was measured of a part of the prompts: measured once a session."""

@@ -1,7 +1,7 @@
 """How often a verdict is wrong, and an interval beside the truth, for every kind of expectation: by simulation, no model.
 
-Each run draws the prompts of a population whose truth is known, and judges them as `expect` does: looks at 120, 240, 480 and
-960 prompts that share an error of 5 %, until the interval is clear of the bound. With the bound on the truth every clear
+Each run draws the prompts of a population whose truth is known, and judges them as `expect` does: looks at 30, 120, 240, 480
+and 960 prompts that share an error of 5 %, until the interval is clear of the bound. With the bound on the truth every clear
 verdict counts as wrong, in either direction; with the bound a little beside it, the verdict that the truth forbids. Templates
 share 0.05 of the variance, as those of the embedded model do at most, or 0.3, or nothing; or every prompt is independent.
 
@@ -30,8 +30,8 @@ from circuit_claims.verdicts.look_by_look import verdict_of
 from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED
 from tests.support.paper import Paper
 
-BUDGET = Budget(120, 960)
-LOOKS = BUDGET.looks(None)
+BUDGET = Budget(30, 960)
+LOOKS = BUDGET.looks_shared(None)
 
 #: What is drawn: a population's samples or its grid, from a generator; and an interval takes what its own population gives.
 Draw = Callable[[np.random.Generator], Any]
@@ -129,12 +129,15 @@ def of_rank(heads: Sequence[Head], *, lowest: bool = False) -> Interval:
 
 
 def looked_at(
-    runs: int, draw: Draw, interval: Interval, looks: Sequence[int] = LOOKS, confidence: float | None = None
+    runs: int, draw: Draw, interval: Interval, looks: Sequence[int] | None = None, confidence: float | None = None
 ) -> list[Ends]:
-    """Each run's intervals at the successive looks; the error is shared among them unless a confidence is given."""
-    confidence = confidence or 1 - 0.05 / len(looks)
+    """Each run's intervals at the successive looks: those of the budget, or others that share the error alike.
+
+    confidence: of every look, in place of its share.
+    """
+    planned = LOOKS if looks is None else [(n, 1 - 0.05 / len(looks)) for n in looks]
     drawn = (draw(np.random.default_rng([7, run])) for run in range(runs))
-    return [[interval(first(samples, n), confidence) for n in looks] for samples in drawn]
+    return [[interval(first(samples, n), confidence or own) for n, own in planned] for samples in drawn]
 
 
 def judged(ends: Ends, low: float, high: float) -> str:

@@ -110,5 +110,29 @@ def test_nan_is_never_a_sample():
 def test_looks_double_until_the_budget_is_spent():
     assert Budget(120, 960).looks(None) == [120, 240, 480, 960]
     assert Budget(100, 250).looks(None) == [100, 200, 250]
-    assert Budget(120, 960).looks(8) == [8]
     assert Budget(50, 50).looks(None) == [50]
+
+
+def test_after_a_look_at_few_prompts_comes_one_at_120():
+    assert Budget(30, 960).looks(None) == [30, 120, 240, 480, 960]
+    assert Budget(60, 240).looks(None) == [60, 120, 240]
+    assert Budget(30, 100).looks(None) == [30, 100]
+
+
+def test_a_small_population_is_looked_at_whole():
+    assert Budget(120, 960).looks(8) == [8]
+    assert Budget(30, 960).looks(59) == [59]
+    assert Budget(30, 960).looks(60) == [30, 60]
+
+
+def test_an_early_look_spends_a_tenth_of_the_error_and_the_others_the_rest():
+    early, *others = Budget(30, 960).looks_shared(None)
+    assert early == (30, pytest.approx(0.995))
+    assert others == [(n, pytest.approx(1 - 0.045 / 4)) for n in (120, 240, 480, 960)]
+    assert Budget(30, 960).looks_shared(100) == [(30, pytest.approx(0.995)), (100, pytest.approx(0.955))]
+
+
+@pytest.mark.parametrize(("budget", "limit"), [(Budget(120, 960), None), (Budget(60, 960), None), (Budget(30, 960), 60)])
+def test_where_none_is_early_the_looks_share_the_error_alike(budget: Budget, limit: int | None):
+    looks = budget.looks(limit)
+    assert budget.looks_shared(limit) == [(n, pytest.approx(1 - 0.05 / len(looks))) for n in looks]

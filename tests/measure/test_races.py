@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from circuit_claims.heads import Head
+from circuit_claims.measure.blocks import FIRST_LOOK
 from circuit_claims.measure.grid_statistics import (
     OfFewCells,
     cell,
@@ -24,7 +25,7 @@ from circuit_claims.measure.grid_statistics import (
 )
 from circuit_claims.measure.measurement import Measurement
 from circuit_claims.measure.races import Expected, Race
-from circuit_claims.measure.races.looks import FIRST_LOOK, with_first_looks
+from circuit_claims.measure.races.looks import with_first_looks
 from circuit_claims.measure.races.ranks import RankRace
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
 from circuit_claims.verdicts.budget import Budget
@@ -34,7 +35,7 @@ from circuit_claims.verdicts.rows import HOLDS, INCONCLUSIVE, REFUTED
 from tests.measure.test_calibration import most
 from tests.support.paper import Paper
 
-BUDGET = Budget(120, 960)
+BUDGET = Budget(30, 960)
 LOOKS = with_first_looks(BUDGET.looks(None))
 #: Of each look by itself.
 CONFIDENCE = 1 - 0.05 / len(LOOKS)

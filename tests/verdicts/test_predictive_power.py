@@ -12,8 +12,9 @@ from circuit_claims.verdicts.budget import Budget
 from circuit_claims.verdicts.look_by_look import look_by_look, verdict_of
 from circuit_claims.verdicts.predictive_power import HARDLY, predictive_power
 
-BUDGET = Budget(first=120, most=960)
-CONFIDENCE = 1 - (1 - BUDGET.confidence) / 4
+BUDGET = Budget(first=30, most=960)
+LOOKS = BUDGET.looks_shared(None)
+CONFIDENCE = LOOKS[-1][1]
 Z = float(norm.ppf((1 + CONFIDENCE) / 2))
 
 
@@ -66,9 +67,9 @@ def test_no_verdict_is_given_that_the_whole_budget_would_not_give():
         result = seen(values, 0.0, math.inf)
         if result.verdict == "inconclusive":
             continue
-        looks = BUDGET.looks(None)
         all_looks = (
-            verdict_of(*interval(Samples(values[:n], "", "", list(range(n))), CONFIDENCE)[1:], 0.0, math.inf) for n in looks
+            verdict_of(*interval(Samples(values[:n], "", "", list(range(n))), confidence)[1:], 0.0, math.inf)
+            for n, confidence in LOOKS
         )
         assert result.verdict == next(verdict for verdict in all_looks if verdict != "inconclusive")
 

@@ -1,11 +1,9 @@
 """When a race is looked at."""
 
-from circuit_claims.option_checks import FEWEST_PROMPTS
+from circuit_claims.measure.blocks import FIRST_LOOK
 
 #: Prompts on which every cell is measured before anything else: enough to leave out the cells that are far off.
 SCREENING = 16
-#: Prompts at the first look that may give a verdict: as few as an interval may be made of.
-FIRST_LOOK = FEWEST_PROMPTS
 
 
 def with_first_looks(looks: list[int]) -> list[int]:

@@ -14,8 +14,8 @@ import torch
 
 from circuit_claims.engine.edits import Attributions
 from circuit_claims.measure.agreement import correlation, largest_difference, two_sweeps
+from circuit_claims.measure.blocks import FIRST_LOOK
 from circuit_claims.measure.measurement import Measurement
-from circuit_claims.measure.races.looks import FIRST_LOOK
 from circuit_claims.prompts.batch import Batch
 from circuit_claims.tasks.measuring import aligned
 from circuit_claims.tasks.metric import LOGIT_DIFFERENCE, as_array
