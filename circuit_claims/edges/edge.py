@@ -81,7 +81,9 @@ class Receiver(NamedTuple):
             return cls(int(match[1]))
         if match := re.fullmatch(r"L(\d+)H(\d+)\.([qkv])", text):
             return cls(int(match[1]), int(match[2]), cast(Reader, match[3]))
-        raise EdgeError(f"{text!r} is no receiver of an edge: name a head's input such as L2H3.q, an MLP such as MLP2, or logits")
+        raise EdgeError(
+            f"{text!r} is no receiver of an edge: name a head's input such as L2H3.q, an MLP such as MLP2, or logits"
+        )
 
 
 class Edge(NamedTuple):

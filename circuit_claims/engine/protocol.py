@@ -11,14 +11,15 @@ changes no number. A method raises Unsupported, with the reason, where the archi
 cannot read or edit it.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuit_claims.engine.edits import Attributions, Edit
+from circuit_claims.engine.edits import Attributions, Edit, Site
 from circuit_claims.engine.paths import Mlps, Part, Receivers, Trace, Written
+from circuit_claims.engine.receiver_gradients import ReceiverGradients
 from circuit_claims.engine.run import Attention, Run
 from circuit_claims.engine.weights import Weights
 from circuit_claims.heads import Head
@@ -36,6 +37,7 @@ class Engine(Protocol):
     n_ctx: int  # the most tokens that it reads
     max_memory: int  # bytes that activations of interventions under way may occupy
     normalization: str  # as TransformerLens calls it: LN, LNPre, RMS, RMSPre
+    parallel: bool  # attention and MLP stand side by side: both read the stream before the layer
     linear_logits: bool  # whether logits are known to be linear in what the final norm gives; elsewhere it must be measured
     W_E: Float[Tensor, "d_vocab d_model"]
     W_U: Float[Tensor, "d_model d_vocab"]
@@ -102,6 +104,30 @@ class Engine(Protocol):
         self, layer: int, resid: Float[Tensor, "*batch d_model"], head: int, which: str
     ) -> Float[Tensor, "*batch d_head"]:
         """One head's query, key or value (`which`: q, k or v) from the stream before its layer; of a group, the group's."""
+        ...
+
+    def head_inputs(
+        self, layer: int, which: str, resid: Float[Tensor, "head *batch d_model"]
+    ) -> Float[Tensor, "*batch head d_head"]:
+        """Every head's query, key or value, each from a stream of its own; where heads share keys, each has its own."""
+        ...
+
+    def attend(
+        self,
+        layer: int,
+        q: Float[Tensor, "prompt pos head d_head"],
+        k: Float[Tensor, "prompt pos head d_head"],
+        v: Float[Tensor, "prompt pos head d_head"],
+    ) -> Float[Tensor, "prompt pos head d_head"]:
+        """z of a layer from queries, keys and values as projected, of all heads at all positions; each has a key of its own."""
+        ...
+
+    def head_outs(self, layer: int, z: Float[Tensor, "*batch head d_head"]) -> Float[Tensor, "head *batch d_model"]:
+        """What every head writes into the stream, without the layer's bias."""
+        ...
+
+    def mlp(self, layer: int, reads: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """What the MLP adds to the stream, from the stream that it reads, whether that is before or behind the attention."""
         ...
 
     def head_outputs_at(
@@ -191,4 +217,32 @@ class Engine(Protocol):
         self, clean: Run, corrupted: Run, answers: Int[Tensor, "prompt 2"], *, memory: int | None = None
     ) -> Attributions:
         """To first order (Nanda 2023), what each patch clean into corrupted adds to the logit difference at END, in logits."""
+        ...
+
+    def receiver_gradients(
+        self,
+        embedded: Float[Tensor, "prompt pos d_model"],
+        metric: Callable[[Float[Tensor, "prompt d_model"]], Float[Tensor, " prompt"]],
+        replaced: Mapping[tuple[int, Site], Float[Tensor, "prompt pos d_model"]] | None = None,
+    ) -> ReceiverGradients:
+        """The gradients of a metric of the final stream at END with respect to what heads, MLPs and logits read, in one pass.
+
+        embedded: the stream that the pass begins with. replaced: what attention (attn_out) or MLP (mlp_out) of some layers
+        write in place of what they would; no gradient passes through these.
+
+        Raises Unsupported where an engine has no gradients.
+        """
+        ...
+
+    def head_input_gradients(
+        self,
+        layer: int,
+        which: str,
+        resid: Float[Tensor, "prompt pos d_model"],
+        gradient: Float[Tensor, "prompt pos head d_head"],
+    ) -> Float[Tensor, "head prompt pos d_model"]:
+        """Gradients with respect to the stream that each head reads, from those with respect to its query, key or value there.
+
+        resid: the stream before the layer. Raises Unsupported where an engine has no gradients.
+        """
         ...

@@ -102,6 +102,12 @@ METHODS: dict[str, Callable[[Engine, Given], list[Tensor]]] = {
         getattr(engine.attention(1, given.clean.resid[1]), part) for part in ("q", "k", "v", "pattern", "z", "out")
     ],
     "head_input": lambda engine, given: [engine.head_input(1, given.mid, 2, which) for which in "qkv"],
+    "head_inputs": lambda engine, given: [
+        engine.head_inputs(1, which, torch.stack([given.mid * (1 + head) for head in range(HEADS)])) for which in "qkv"
+    ],
+    "attend": lambda engine, given: [engine.attend(1, given.inside.k, given.inside.v, given.inside.q)],
+    "head_outs": lambda engine, given: [engine.head_outs(1, given.inside.z)],
+    "mlp": lambda engine, given: [engine.mlp(1, given.mid)],
     "head_outputs_at": lambda engine, given: [engine.head_outputs_at(given.clean, 2, ALL[:, 3:6])],
     "head_out": lambda engine, given: [engine.head_out(1, given.inside.z[:, :, 3], 3)],
     "mlp_out": lambda engine, given: [engine.mlp_out(1, given.mid)],
@@ -134,11 +140,28 @@ METHODS: dict[str, Callable[[Engine, Given], list[Tensor]]] = {
     ],
     "weights": lambda engine, given: [layer.W_qkv for layer in engine.weights().layers],
     "attributions": lambda engine, given: parts(engine.attributions(given.clean, given.corrupted, ANSWERS)),
+    "receiver_gradients": lambda engine, given: [
+        part
+        for replaced in ({}, {(1, "attn_out"): given.mid, (2, "mlp_out"): given.mid})
+        for part in parts(
+            engine.receiver_gradients(
+                given.clean.resid[0], lambda end: engine.answer_logits(end, ANSWERS.clone())[:, 0], replaced
+            )
+        )
+    ],
+    "head_input_gradients": lambda engine, given: [
+        engine.head_input_gradients(1, which, given.mid, given.inside.z) for which in "qkv"
+    ],
 }
 #: What the others cannot do.
 NOT_DONE: dict[type, dict[str, str]] = {
     ModuleDecoder: {"weights": "not laid out as GPT-2's"},
-    HookedDecoder: {"weights": "not laid out as GPT-2's", "attributions": "take a subject of that shape"},
+    HookedDecoder: {
+        "weights": "not laid out as GPT-2's",
+        "attributions": "take a subject of that shape",
+        "receiver_gradients": "hooks, which keep no gradients",
+        "head_input_gradients": "hooks, which keep no gradients",
+    },
 }
 
 

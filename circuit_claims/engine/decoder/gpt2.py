@@ -150,6 +150,17 @@ class Gpt2Steps(Steps):
         columns = slice(first, first + self.d_head)
         return self._normed(resid, block.ln1) @ block.W_qkv[:, columns] + block.b_qkv[columns]
 
+    def head_inputs(
+        self, layer: int, which: str, resid: Float[Tensor, "head *batch d_model"]
+    ) -> Float[Tensor, "*batch head d_head"]:
+        """Every head's query, key or value, each from a stream of its own."""
+        block, width = self.blocks[layer], self.n_heads * self.d_head
+        columns = slice("qkv".index(which) * width, ("qkv".index(which) + 1) * width)
+        weight = block.W_qkv[:, columns].view(self.d_model, self.n_heads, self.d_head).transpose(0, 1)
+        bias = block.b_qkv[columns].view(self.n_heads, 1, self.d_head)
+        rows = self._normed(resid, block.ln1).reshape(self.n_heads, -1, self.d_model)
+        return torch.baddbmm(bias, rows, weight).transpose(0, 1).reshape(*resid.shape[1:-1], self.n_heads, self.d_head)
+
     def W_O(self, layer: int) -> Float[Tensor, "head_d_head d_model"]:
         """The projection of head outputs, without its bias."""
         return self.blocks[layer].W_O

@@ -1,15 +1,23 @@
 """Interventions as methods: what `circuit_claims.engine.protocol.Engine` asks for beyond the steps, for all kinds of steps."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuit_claims.engine import node_paths
-from circuit_claims.engine.decoder import attribution_patching, full_sequence, patching, path_patching, stop_at_layer
+from circuit_claims.engine.decoder import (
+    attribution_patching,
+    full_sequence,
+    patching,
+    path_patching,
+    receiver_gradients,
+    stop_at_layer,
+)
 from circuit_claims.engine.decoder.steps import Steps
-from circuit_claims.engine.edits import Attributions, Edit
+from circuit_claims.engine.edits import Attributions, Edit, Site
 from circuit_claims.engine.paths import Mlps, Part, Receivers, Trace, Written
+from circuit_claims.engine.receiver_gradients import ReceiverGradients
 from circuit_claims.engine.run import Run
 from circuit_claims.heads import Head
 
@@ -85,3 +93,22 @@ class Interventions(Steps):
     ) -> Attributions:
         """The first-order estimates of all patches, by one backward pass."""
         return attribution_patching.attributions(self, clean, corrupted, answers, memory=memory)
+
+    def receiver_gradients(
+        self,
+        embedded: Float[Tensor, "prompt pos d_model"],
+        metric: Callable[[Float[Tensor, "prompt d_model"]], Float[Tensor, " prompt"]],
+        replaced: Mapping[tuple[int, Site], Float[Tensor, "prompt pos d_model"]] | None = None,
+    ) -> ReceiverGradients:
+        """Gradients with respect to what heads, MLPs and logits read, by one backward pass."""
+        return receiver_gradients.receiver_gradients(self, embedded, metric, replaced)
+
+    def head_input_gradients(
+        self,
+        layer: int,
+        which: str,
+        resid: Float[Tensor, "prompt pos d_model"],
+        gradient: Float[Tensor, "prompt pos head d_head"],
+    ) -> Float[Tensor, "head prompt pos d_model"]:
+        """Gradients with respect to the stream that each head reads."""
+        return receiver_gradients.head_input_gradients(self, layer, which, resid, gradient)

@@ -141,6 +141,24 @@ class ModuleSteps(Steps):
         projected = getattr(self.layers[layer], which)(self._read(layer, resid))
         return self._heads(projected)[..., head if which == "q" else head // self.group, :]
 
+    def head_inputs(
+        self, layer: int, which: str, resid: Float[Tensor, "head *batch d_model"]
+    ) -> Float[Tensor, "*batch head d_head"]:
+        """Every head's query, key or value, each from a stream of its own; of a group, the group's projection for each head."""
+        projection: Any = getattr(self.layers[layer], which)
+        if (
+            type(projection) is not nn.Linear
+        ):  # an adapter's, or one of quantised weights: all heads of each stream are computed
+            found = [self.head_input(layer, resid[head], head, which) for head in range(self.n_heads)]
+            return torch.stack(found, dim=-2)
+        entries = torch.arange(self.n_heads, device=resid.device) // (1 if which == "q" else self.group)
+        weight = projection.weight.view(-1, self.d_head, self.d_model)[entries]
+        rows = self._read(layer, resid).reshape(self.n_heads, -1, self.d_model)
+        found = torch.bmm(rows, weight.transpose(1, 2))
+        if projection.bias is not None:
+            found = found + projection.bias.view(-1, 1, self.d_head)[entries]
+        return found.transpose(0, 1).reshape(*resid.shape[1:-1], self.n_heads, self.d_head)
+
     def W_O(self, layer: int) -> Float[Tensor, "head_d_head d_model"]:
         """The linear part of the projection of head outputs: asked of the module itself, so that adapters count."""
         if layer not in self._projections:

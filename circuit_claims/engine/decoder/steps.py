@@ -85,6 +85,12 @@ class Steps(ABC):
         """One head's query, key or value (`which`: q, k or v) from the stream before its layer; of a group, the group's."""
 
     @abstractmethod
+    def head_inputs(
+        self, layer: int, which: str, resid: Float[Tensor, "head *batch d_model"]
+    ) -> Float[Tensor, "*batch head d_head"]:
+        """Every head's query, key or value, each from a stream of its own; of a group, the group's projection for each head."""
+
+    @abstractmethod
     def W_O(self, layer: int) -> Float[Tensor, "head_d_head d_model"]:
         """The linear part of the projection of head outputs."""
 
@@ -176,6 +182,30 @@ class Steps(ABC):
         """
         self.needs("head_out")
         return z @ self.W_O(layer)[head * self.d_head : (head + 1) * self.d_head] * self.write_scale
+
+    def head_outs(self, layer: int, z: Float[Tensor, "*batch head d_head"]) -> Float[Tensor, "head *batch d_model"]:
+        """What every head writes into the stream, without the layer's bias.
+
+        Raises Unsupported where what heads write does not add up: a norm comes behind them.
+        """
+        self.needs("head_out")
+        W_O = self.W_O(layer).view(self.n_heads, self.d_head, self.d_model)
+        rows = z.reshape(-1, self.n_heads, self.d_head).transpose(0, 1)
+        written = torch.bmm(rows, W_O).view(self.n_heads, *z.shape[:-2], self.d_model)
+        return written if self.write_scale == 1 else written * self.write_scale
+
+    def attend(
+        self,
+        layer: int,
+        q: Float[Tensor, "prompt pos head d_head"],
+        k: Float[Tensor, "prompt pos head d_head"],
+        v: Float[Tensor, "prompt pos head d_head"],
+    ) -> Float[Tensor, "prompt pos head d_head"]:
+        """z from queries, keys and values as projected; every head has a key and a value of its own."""
+        core, length = self.core(layer), q.shape[1]
+        # Where keys are normed all together, a group's others stand as its first head has them.
+        keys = core.turned_own_k(k[..., :: self.group, :], k, 0, length)
+        return core.attend(core.turned_q(q, 0, length), keys, v)
 
     def direct_logits(self, directions: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_vocab"]:
         """What directions in the final stream add to the logits: the norm's gain counts, and its scale is 1."""

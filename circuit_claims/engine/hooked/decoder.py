@@ -4,7 +4,7 @@ What has no meaning in an architecture, or what its bridge cannot do, is found o
 (`circuit_claims.engine.hooked.self_check`), and raises Unsupported, with the reason, where it is asked for.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,13 +12,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuit_claims.engine import node_paths
-from circuit_claims.engine.edits import Attributions, Edit
+from circuit_claims.engine.edits import Attributions, Edit, Site
 from circuit_claims.engine.hooked import patching, path_patching, self_check, stop_at_layer
 from circuit_claims.engine.hooked.steps import HookedSteps
 from circuit_claims.engine.paths import Mlps, Part, Receivers, Trace, Written
+from circuit_claims.engine.receiver_gradients import ReceiverGradients
 from circuit_claims.engine.run import Run
 from circuit_claims.engine.unsupported import Unsupported, UnsupportedArchitecture
 from circuit_claims.heads import Head
+
+
+#: Why attributions to edges cannot be had here.
+NO_GRADIENTS = "this model is computed through hooks, which keep no gradients"
 
 
 class HookedDecoder(HookedSteps):
@@ -49,6 +54,16 @@ class HookedDecoder(HookedSteps):
     def pattern_with_keys(self, base: Run, edit: Edit) -> Float[Tensor, "prompt query key"]:
         """One head's attention probabilities under an edit of its keys."""
         return patching.pattern_with_keys(self, base, edit)
+
+    def attend(
+        self,
+        layer: int,
+        q: Float[Tensor, "prompt pos head d_head"],
+        k: Float[Tensor, "prompt pos head d_head"],
+        v: Float[Tensor, "prompt pos head d_head"],
+    ) -> Float[Tensor, "prompt pos head d_head"]:
+        """z from queries, keys and values as projected."""
+        return patching.attend(self, layer, q, k, v)
 
     def intervene(
         self, base: Run, interventions: Sequence[Sequence[Edit]], *, start: int = 0, memory: int | None = None
@@ -105,3 +120,22 @@ class HookedDecoder(HookedSteps):
             "attribution patching takes gradients through the forward pass of GPT-2's architecture alone: "
             "take a subject of that shape to test this"
         )
+
+    def receiver_gradients(
+        self,
+        embedded: Float[Tensor, "prompt pos d_model"],
+        metric: Callable[[Float[Tensor, "prompt d_model"]], Float[Tensor, " prompt"]],
+        replaced: Mapping[tuple[int, Site], Float[Tensor, "prompt pos d_model"]] | None = None,
+    ) -> ReceiverGradients:
+        """Raises Unsupported: a pass through the model's own modules keeps no gradients."""
+        raise Unsupported(NO_GRADIENTS)
+
+    def head_input_gradients(
+        self,
+        layer: int,
+        which: str,
+        resid: Float[Tensor, "prompt pos d_model"],
+        gradient: Float[Tensor, "prompt pos head d_head"],
+    ) -> Float[Tensor, "head prompt pos d_model"]:
+        """Raises Unsupported: a pass through the model's own modules keeps no gradients."""
+        raise Unsupported(NO_GRADIENTS)

@@ -103,6 +103,36 @@ def pattern_with_keys(model: HookedSteps, base: Run, edit: Edit) -> Float[Tensor
     return model.passes.read(base.tokens, [place], batch.hooks(), **options)[place][:, edit.one_head]
 
 
+@torch.inference_mode()
+def attend(
+    model: HookedSteps,
+    layer: int,
+    q: Float[Tensor, "prompt pos head d_head"],
+    k: Float[Tensor, "prompt pos head d_head"],
+    v: Float[Tensor, "prompt pos head d_head"],
+) -> Float[Tensor, "prompt pos head d_head"]:
+    """z of a layer whose queries, keys and values are set, as projected; every head has a key and a value of its own.
+
+    Raises Unsupported as `intervene` does.
+    """
+    model.needs("q", "k", "v", edited=True)
+    model.needs("z")
+    batch = Batch(model, 1, len(q))
+    if model.group == 1:
+        edits = [Edit(layer, site, value) for site, value in (("q", q), ("k", k), ("v", v))]
+    else:
+        edits = [Edit(layer, "q", q)]
+        edits += [Edit(layer, "k", k[:, :, head], head) for head in range(model.n_heads)]
+        edits += [Edit(layer, "v", v[:, :, head], head) for head in range(model.n_heads)]
+    for edit in edits:
+        batch.add(0, edit)
+    stream = q.new_zeros(*q.shape[:2], model.d_model)
+    options = {"start": layer, "stop": layer + 1, "stream": stream}
+    place = (layer, "z")
+    hooks, around = batch.hooks(), batch.around()
+    return model.passes.read(model.some_tokens(stream), [place], hooks, around=around, **options)[place]
+
+
 def bytes_of_a_prompt(model: HookedSteps, length: int, element_size: int) -> int:
     """About what one prompt's activations of one layer take at their widest, a few of which live at once."""
     return 3 * length * (2 * model.d_mlp + 6 * model.d_model + 3 * model.n_heads * length) * element_size

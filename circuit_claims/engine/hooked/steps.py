@@ -151,6 +151,28 @@ class HookedSteps:
         found = self.passes.read(self.some_tokens(stream), [place], start=layer, stop=layer + 1, stream=stream)[place]
         return found[:, 0, self.entry(head, which)].view(*resid.shape[:-1], -1)
 
+    def head_inputs(
+        self, layer: int, which: str, resid: Float[Tensor, "head *batch d_model"]
+    ) -> Float[Tensor, "*batch head d_head"]:
+        """Every head's query, key or value, each from a stream of its own; of a group, the group's projection for each head."""
+        return torch.stack([self.head_input(layer, resid[head], head, which) for head in range(self.n_heads)], dim=-2)
+
+    def head_outs(self, layer: int, z: Float[Tensor, "*batch head d_head"]) -> Float[Tensor, "head *batch d_model"]:
+        """What every head writes into the stream, without the layer's bias.
+
+        Raises Unsupported where heads' outputs do not simply add up in the stream.
+        """
+        return torch.stack([self.head_out(layer, z[..., head, :], head) for head in range(self.n_heads)])
+
+    def mlp(self, layer: int, reads: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """What the MLP adds to the stream, from the stream that it reads."""
+        if not self.parallel:
+            return self.mlp_out(layer, reads)
+        self.needs("mlp_out")
+        stream, place = reads.reshape(-1, 1, self.d_model), (layer, "mlp_out")
+        found = self.passes.read(self.some_tokens(stream), [place], start=layer, stop=layer + 1, stream=stream)
+        return found[place].view(reads.shape)
+
     def entry(self, head: int, which: str) -> int:
         """Where a query head's own query, or its group's key or value, stands in TransformerLens's activation."""
         return head if which == "q" else head // self.group
