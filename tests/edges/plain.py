@@ -25,6 +25,8 @@ class PlainModel:
         self.bridge, self.cfg = bridge, bridge.cfg
         self.weights = {name: getattr(bridge, name).detach() for name in ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V")}
         self.n_layers, self.n_heads = bridge.cfg.n_layers, bridge.cfg.n_heads
+        #: Of the last pass, by layer and head.
+        self.patterns: dict[tuple[int, int], Tensor] = {}
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The stream before the first layer, `[pos, d_model]`."""
@@ -39,9 +41,14 @@ class PlainModel:
     def head(self, layer: int, head: int, reads: dict[str, Tensor]) -> Tensor:
         """What a head writes, without the layer's bias, from what its queries, keys and values read."""
         q, k, v = (self.project(layer, head, which, reads[which]) for which in "qkv")
+        pattern = self.pattern(q, k)
+        self.patterns[layer, head] = pattern
+        return pattern @ v @ self.weights["W_O"][layer, head]
+
+    def pattern(self, q: Tensor, k: Tensor) -> Tensor:
+        """Attention probabilities, `[query, key]`."""
         scores = q @ k.T / self.cfg.d_head**0.5
-        future = torch.ones_like(scores).triu(1).bool()
-        return scores.masked_fill(future, -torch.inf).softmax(-1) @ v @ self.weights["W_O"][layer, head]
+        return scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf).softmax(-1)
 
     def mlp(self, layer: int, reads: Tensor) -> Tensor:
         """What an MLP writes."""
@@ -55,15 +62,19 @@ class PlainModel:
         return norm(self.bridge.ln_final, stream[-1], self.cfg.eps) @ self.bridge.W_U + bias
 
     def run(
-        self, tokens: Tensor, instead: dict[Sender, Tensor] | None = None, kept: Collection[Edge] = ()
+        self,
+        tokens: Tensor,
+        instead: dict[Sender, Tensor] | None = None,
+        kept: Collection[Edge] = (),
+        fixed: dict[Sender, Tensor] | None = None,
     ) -> tuple[dict[Sender, Tensor], Tensor, dict[Receiver, Tensor]]:
         """What every sender writes, the logits at END, and what every receiver reads.
 
         instead: what a receiver reads in place of what a sender writes, over every edge that is not kept; None for an
-        untouched pass.
+        untouched pass. fixed: what some senders write, whatever they read.
         """
-        kept = set(kept)
-        now: dict[Sender, Tensor] = {Sender(): self.embed(tokens)}
+        kept, fixed = set(kept), fixed or {}
+        now: dict[Sender, Tensor] = {Sender(): fixed.get(Sender(), self.embed(tokens))}
         bias = torch.zeros_like(now[Sender()])
         read: dict[Receiver, Tensor] = {}
 
@@ -78,8 +89,10 @@ class PlainModel:
             written = {}
             for head in range(self.n_heads):
                 inputs: Any = {which: reads(Receiver(layer, head, which)) for which in "qkv"}
-                written[Sender(layer, head)] = self.head(layer, head, inputs)
+                output = self.head(layer, head, inputs)
+                written[Sender(layer, head)] = fixed.get(Sender(layer, head), output)
             now |= written
             bias = bias + self.bridge.blocks[layer].attn.b_O
-            now[Sender(layer)] = self.mlp(layer, reads(Receiver(layer)))
+            output = self.mlp(layer, reads(Receiver(layer)))
+            now[Sender(layer)] = fixed.get(Sender(layer), output)
         return now, self.logits(reads(Receiver())), read
