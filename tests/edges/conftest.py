@@ -15,12 +15,12 @@ ANSWERS = torch.tensor([[7, 11], [11, 7], [30, 42], [5, 199], [64, 65]])
 
 
 class Pairs(NamedTuple):
-    """A model with clean and corrupted prompts, which differ from position 3 on; the metric is a difference of two logits."""
+    """A model, by hand and as an engine, with pairs of prompts; the metric is a difference of two logits."""
 
-    bridge: Any
     model: Any
     clean: Run
     corrupted: Run
+    by_hand: PlainModel | None = None
 
     @property
     def runs(self) -> tuple[Run, Run]:
@@ -29,14 +29,15 @@ class Pairs(NamedTuple):
 
     @property
     def plain(self) -> PlainModel:
-        """The model by hand."""
-        return PlainModel(self.bridge)
+        """The model by hand, of GPT-2's shape alone."""
+        assert self.by_hand is not None
+        return self.by_hand
 
     def value(self, some: slice) -> Value:
         """The metric of some of the prompts."""
 
         def of(ends: torch.Tensor) -> torch.Tensor:
-            logits = self.model.answer_logits(ends, ANSWERS[some].clone())
+            logits = self.model.answer_logits(ends, ANSWERS[: len(self.clean.tokens)][some].clone())
             return logits[..., 0] - logits[..., 1]
 
         return of
@@ -53,8 +54,8 @@ def pairs_of(subject: Subject, n: int = 2, length: int = 6) -> Pairs:
     clean = torch.randint(5, 200, (n, length), generator=generator)
     corrupted = clean.clone()
     corrupted[:, 3:5] = torch.randint(5, 200, (n, 2), generator=generator)
-    model = subject.transformer
-    return Pairs(subject.bridge, model, *(subject.run(tokens) for tokens in (clean, corrupted)))
+    by_hand = PlainModel(subject.bridge) if hasattr(subject.bridge, "pos_embed") else None
+    return Pairs(subject.transformer, subject.run(clean), subject.run(corrupted), by_hand)
 
 
 @pytest.fixture(scope="session")

@@ -9,33 +9,48 @@ from torch.nn import functional as F
 
 from circuit_claims.edges.edge import Edge, Receiver, Sender
 
+Norm = tuple[Tensor | float, Tensor | float]
 
-def norm(module: Any, x: Tensor, eps: float) -> Tensor:
+
+def norm_of(module: Any) -> Norm:
+    """Gain and bias of a layer norm; one that processing has folded away has none."""
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    return (1.0 if weight is None else weight.detach()), (0.0 if bias is None else bias.detach())
+
+
+def norm(its: Norm, x: Tensor, eps: float) -> Tensor:
     """A layer norm by hand."""
     x = x - x.mean(-1, keepdim=True)
-    x = x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt()
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    return (x if weight is None else x * weight) + (0 if bias is None else bias)
+    return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * its[0] + its[1]
 
 
 class PlainModel:
     """GPT-2's forward pass, sender by sender and receiver by receiver, on one prompt."""
 
     def __init__(self, bridge: Any) -> None:
-        self.bridge, self.cfg = bridge, bridge.cfg
-        self.weights = {name: getattr(bridge, name).detach() for name in ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V")}
+        self.cfg = bridge.cfg
+        # Taken once: the bridge makes them anew whenever it is asked.
+        names = ("W_E", "W_U", "W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V")
+        self.weights = {name: getattr(bridge, name).detach() for name in names}
+        self.W_pos = bridge.pos_embed.weight.detach()
+        self.b_U = 0 if bridge.b_U is None else bridge.b_U.detach()
+        self.mlps = [
+            tuple(getattr(block.mlp, name).detach() for name in ("W_in", "b_in", "W_out", "b_out")) for block in bridge.blocks
+        ]
         self.n_layers, self.n_heads = bridge.cfg.n_layers, bridge.cfg.n_heads
+        self.ln1, self.ln2 = ([norm_of(getattr(block, name)) for block in bridge.blocks] for name in ("ln1", "ln2"))
+        self.ln_final, self.b_O = norm_of(bridge.ln_final), [block.attn.b_O.detach() for block in bridge.blocks]
         #: Of the last pass, by layer and head.
         self.patterns: dict[tuple[int, int], Tensor] = {}
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The stream before the first layer, `[pos, d_model]`."""
-        return self.bridge.W_E[tokens] + self.bridge.pos_embed.weight[: len(tokens)]
+        return self.weights["W_E"][tokens] + self.W_pos[: len(tokens)]
 
     def project(self, layer: int, head: int, which: str, stream: Tensor) -> Tensor:
         """A head's query, key or value from the stream that it reads."""
         name = which.upper()
-        normed = norm(self.bridge.blocks[layer].ln1, stream, self.cfg.eps)
+        normed = norm(self.ln1[layer], stream, self.cfg.eps)
         return normed @ self.weights[f"W_{name}"][layer, head] + self.weights[f"b_{name}"][layer, head]
 
     def head(self, layer: int, head: int, reads: dict[str, Tensor]) -> Tensor:
@@ -52,14 +67,13 @@ class PlainModel:
 
     def mlp(self, layer: int, reads: Tensor) -> Tensor:
         """What an MLP writes."""
-        block = self.bridge.blocks[layer]
-        hidden = norm(block.ln2, reads, self.cfg.eps) @ block.mlp.W_in + block.mlp.b_in
-        return F.gelu(hidden, approximate="tanh") @ block.mlp.W_out + block.mlp.b_out
+        W_in, b_in, W_out, b_out = self.mlps[layer]
+        hidden = norm(self.ln2[layer], reads, self.cfg.eps) @ W_in + b_in
+        return F.gelu(hidden, approximate="tanh") @ W_out + b_out
 
     def logits(self, stream: Tensor) -> Tensor:
         """Logits at END."""
-        bias = 0 if self.bridge.b_U is None else self.bridge.b_U
-        return norm(self.bridge.ln_final, stream[-1], self.cfg.eps) @ self.bridge.W_U + bias
+        return norm(self.ln_final, stream[-1], self.cfg.eps) @ self.weights["W_U"] + self.b_U
 
     def run(
         self,
@@ -92,7 +106,7 @@ class PlainModel:
                 output = self.head(layer, head, inputs)
                 written[Sender(layer, head)] = fixed.get(Sender(layer, head), output)
             now |= written
-            bias = bias + self.bridge.blocks[layer].attn.b_O
+            bias = bias + self.b_O[layer]
             output = self.mlp(layer, reads(Receiver(layer)))
             now[Sender(layer)] = fixed.get(Sender(layer), output)
         return now, self.logits(reads(Receiver())), read

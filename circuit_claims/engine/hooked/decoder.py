@@ -21,7 +21,6 @@ from circuit_claims.engine.run import Run
 from circuit_claims.engine.unsupported import Unsupported, UnsupportedArchitecture
 from circuit_claims.heads import Head
 
-
 #: Why attributions to edges cannot be had here.
 NO_GRADIENTS = "this model is computed through hooks, which keep no gradients"
 
