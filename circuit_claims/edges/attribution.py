@@ -1,12 +1,12 @@
 """Scores of all edges by gradients: edge attribution patching, and with integrated gradients.
 
-A score is the first-order estimate of what noising the edge alone would cost, in the metric's unit: what the sender writes on the
-clean prompt minus what it writes on the corrupted one, times the gradient of the metric with respect to what the receiver reads.
-It is positive where the edge helps. The passes differ in where the gradient is taken:
+A score is the first-order estimate of what noising the edge alone would cost, in the metric's unit: what the sender writes on
+the clean prompt minus what it writes on the corrupted one, times the gradient of the metric with respect to what the receiver
+reads. It is positive where the edge helps. The passes differ in where the gradient is taken:
 
 EAP (Syed et al. 2023, section 3): on the clean prompt.
-EAP-IG inputs (Hanna et al. 2024, section 3.2): averaged over passes whose embedding goes from the corrupted prompt's to the clean
-    one's, at 0, 1/n, …, (n − 1)/n of the way as in the authors' code. Positions are the same in both.
+EAP-IG inputs (Hanna et al. 2024, section 3.2): averaged over passes whose embedding goes from the corrupted prompt's to the
+    clean one's, at 0, 1/n, …, (n − 1)/n of the way as in the authors' code. Positions are the same in both.
 EAP-IG activations (MIB, Mueller et al. 2025): averaged over passes on the clean prompt in each of which one part alone, the
     embedding, a layer's attention or an MLP, writes something between what it does on both prompts, at 1/n, …, 1 of the way to
     the clean one; no gradient passes through that part then.

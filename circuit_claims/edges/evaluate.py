@@ -1,9 +1,9 @@
 """A set of edges evaluated exactly: what the model makes of the prompts where all other edges are left out.
 
-A receiver reads the sum of what senders write. Over an edge of the set it reads what the sender writes *now*, in this very pass;
-over an edge that is left out, what stands in the sender's place: its output on the corrupted prompt (`resample`), or its mean.
-All receivers are recomputed, in the order of the model, so that what a head writes now is what it makes of what it reads now.
-The embedding is a sender, too: what it writes now is the clean prompt's.
+A receiver reads the sum of what senders write. Over an edge of the set it reads what the sender writes *now*, in this very
+pass; over an edge that is left out, what stands in the sender's place: its output on the corrupted prompt (`resample`), or
+its mean. All receivers are recomputed, in the order of the model, so that what a head writes now is what it makes of what it
+reads now. The embedding is a sender, too: what it writes now is the clean prompt's.
 
     read(r) = stand-in stream(r) + Σ over edges s → r of the set of (s now − s's stand-in)
 

@@ -5,8 +5,8 @@ writes on the corrupted one); everything before the receiver is as on the clean 
 effect is the clean metric minus the one with the edge noised: positive where the edge helps. This is what the attributions of
 `circuit_claims.edges.attribution` estimate, and what they are held against.
 
-Edges are taken receiver by receiver: those into the logits need no layer at all, those into an MLP enter behind it, those into a
-head's queries, keys and values enter inside this head, and travel on in the engine's causal cone, many at a time.
+Edges are taken receiver by receiver: those into the logits need no layer at all, those into an MLP enter behind it, those
+into a head's queries, keys and values enter inside this head, and travel on in the engine's causal cone, many at a time.
 """
 
 from collections.abc import Callable, Iterator

@@ -4,10 +4,11 @@ Senders stand in the order of the forward pass: the embedding, then of each laye
 each layer the queries of its heads, their keys, their values, and its MLP; the logits come last. What a receiver reads are the
 first so many senders, so that all of its edges stand side by side in the order of edges: receiver by receiver.
 
-GPT-2 small has 32,491 edges. Where attention and MLP stand side by side (GPT-NeoX), an MLP reads the stream before its layer, so
-that the heads of its own layer do not send to it. Where query heads share keys and values in groups, each query head has a `k`
-and a `v` receiver of its own: an edge into `L2H3.k` changes the key that head 3 attends to, and leaves the others of its group
-alone, as an edit of one head's key does everywhere in this suite (`circuit_claims.engine.edits.Edit`); MIB counts edges so, too.
+GPT-2 small has 32,491 edges. Where attention and MLP stand side by side (GPT-NeoX), an MLP reads the stream before its layer,
+so that the heads of its own layer do not send to it. Where query heads share keys and values in groups, each query head has a
+`k` and a `v` receiver of its own: an edge into `L2H3.k` changes the key that head 3 attends to, and leaves the others of its
+group alone, as an edit of one head's key does everywhere in this suite (`circuit_claims.engine.edits.Edit`); MIB counts edges
+so, too.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,11 +1,11 @@
 """Attribution patching of edges with the correction for saturated attention (AtP*, Kramár et al. 2024, section 3.1, "QK fix").
 
-Where attention is saturated, the gradient through the softmax is next to nothing, and a change of a query or key that would move
-the attention is missed. So edges into queries and keys are not linearised through the softmax: each is put into its receiver,
-the head's attention is computed anew, and what comes of it is the change of what the head averages times the gradient with
-respect to that, which is the change of the pattern times the gradient of the pattern. All positions of an edge are changed at once,
-as everywhere here; the paper's nodes are keys at one position. Edges into values, MLPs and logits are EAP's. GradDrop, the paper's
-second correction, is not made.
+Where attention is saturated, the gradient through the softmax is next to nothing, and a change of a query or key that would
+move the attention is missed. So edges into queries and keys are not linearised through the softmax: each is put into its
+receiver, the head's attention is computed anew, and what comes of it is the change of what the head averages times the
+gradient with respect to that, which is the change of the pattern times the gradient of the pattern. All positions of an edge
+are changed at once, as everywhere here; the paper's nodes are keys at one position. Edges into values, MLPs and logits are
+EAP's. GradDrop, the paper's second correction, is not made.
 """
 
 from collections.abc import Callable

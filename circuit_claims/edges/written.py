@@ -11,8 +11,8 @@ from circuit_claims.edges.graph import EdgeGraph
 from circuit_claims.engine.protocol import Engine
 from circuit_claims.engine.run import Run
 
-#: What stands in place of a sender's output where its edge is left out: what it writes on the corrupted prompt, or its mean over
-#: reference prompts of the same form.
+#: What stands in place of a sender's output where its edge is left out: what it writes on the corrupted prompt, or its mean
+#: over reference prompts of the same form.
 Ablation = Literal["resample", "mean"]
 
 
@@ -59,7 +59,8 @@ def difference(a: Outputs, b: Outputs) -> Outputs:
 def in_the_stream(model: Engine, outputs: Outputs) -> Float[Tensor, "prompt sender pos d_model"]:
     """What each sender writes into the stream, without biases of attention layers, sender by sender in the graph's order.
 
-    Of a difference of outputs it is the difference of what is written. It takes `senders × positions × d_model` numbers a prompt.
+    Of a difference of outputs it is the difference of what is written. It takes `senders × positions × d_model` numbers a
+    prompt.
     """
     graph = EdgeGraph.of(model)
     n_prompts, length, width = outputs.embedding.shape

@@ -230,7 +230,7 @@ class Engine(Protocol):
         embedded: the stream that the pass begins with. replaced: what attention (attn_out) or MLP (mlp_out) of some layers
         write in place of what they would; no gradient passes through these.
 
-        Raises Unsupported where an engine has no gradients.
+        Raises NoGradients where an engine has none.
         """
         ...
 
@@ -243,6 +243,6 @@ class Engine(Protocol):
     ) -> Float[Tensor, "head prompt pos d_model"]:
         """Gradients with respect to the stream that each head reads, from those with respect to its query, key or value there.
 
-        resid: the stream before the layer. Raises Unsupported where an engine has no gradients.
+        resid: the stream before the layer. Raises NoGradients where an engine has none.
         """
         ...

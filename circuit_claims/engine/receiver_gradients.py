@@ -10,9 +10,9 @@ from torch import Tensor
 class ReceiverGradients:
     """One pass, and the gradients of each prompt's metric in it; every tensor is one layer's.
 
-    pre: the stream before each layer. q, k, v: with respect to queries, keys and values as projected, of every query head (where
-    heads share a key, of what this head alone makes of it); z: with respect to head outputs. mlp: with respect to the stream
-    that the MLP reads, through the MLP alone. final: with respect to the final stream at END.
+    pre: the stream before each layer. q, k, v: with respect to queries, keys and values as projected, of every query head
+    (where heads share a key, of what this head alone makes of it); z: with respect to head outputs. mlp: with respect to the
+    stream that the MLP reads, through the MLP alone. final: with respect to the final stream at END.
     """
 
     pre: list[Float[Tensor, "prompt pos d_model"]]

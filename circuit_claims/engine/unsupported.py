@@ -11,5 +11,9 @@ class Unsupported(Untested):
     """
 
 
+class NoGradients(Unsupported):
+    """This engine's passes keep no gradients, so that nothing can be attributed by them."""
+
+
 class UnsupportedArchitecture(ValueError):
     """This engine cannot compute the model at all; the message says why. Raised while an engine is made or checked."""

@@ -190,6 +190,17 @@ class Measuring:
             (quantity, corruption), self._paired(corruption, measure), f"{quantity} ({corruption}){self.under}", unit
         )
 
+    def of_each_pair(
+        self, key: tuple, corruption: str, measure: Callable[[Batch, Batch], np.ndarray], n: int
+    ) -> Float[np.ndarray, "prompt ..."]:
+        """What `measure` gives for each of the first n prompts and its corruption, in their order; kept for the session.
+
+        key: what tells this measure from every other of the session.
+
+        Raises ValueError for an unknown corruption.
+        """
+        return self._in_chunks((*key, corruption), self._paired(corruption, measure), self.prompts(n))
+
     # Steps that measures share
 
     def value_of(self, batch: Batch) -> Float[np.ndarray, " prompt"]:

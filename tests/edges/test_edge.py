@@ -85,7 +85,7 @@ def test_a_head_into_the_mlp_beside_it_is_refused_with_the_reason():
 
 def test_a_list_of_another_models_edges_is_refused():
     small, large = EdgeGraph(2, 2), EdgeGraph(3, 4)
-    with pytest.raises(EdgeError, match=f"{len(large):,} edges, and a model of 2 layers of 2 heads has {len(small):,}"):
+    with pytest.raises(EdgeError, match=rf"{len(large):,} edges, and a model of 2 layers of 2 heads has {len(small):,}"):
         small.edges(large.all_edges())
     with pytest.raises(EdgeError, match="no edge of a model of 2 layers of 2 heads"):
         small.mask(["L2H3 -> logits"])

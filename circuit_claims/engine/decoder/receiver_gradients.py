@@ -60,7 +60,7 @@ def head_input_gradients(
     resid: Float[Tensor, "prompt pos d_model"],
     gradient: Float[Tensor, "prompt pos head d_head"],
 ) -> Float[Tensor, "head prompt pos d_model"]:
-    """Gradients with respect to the stream as each head reads it, through the norm and the projection of its query, key or value."""
+    """Gradients with respect to the stream as each head reads it, through the norm and its projection to q, k or v."""
     with torch.inference_mode(False), torch.enable_grad():
         own = resid.clone().expand(model.n_heads, *resid.shape).clone().requires_grad_()
         (found,) = torch.autograd.grad(model.head_inputs(layer, which, own), own, gradient.clone())

@@ -18,7 +18,7 @@ from circuit_claims.engine.hooked.steps import HookedSteps
 from circuit_claims.engine.paths import Mlps, Part, Receivers, Trace, Written
 from circuit_claims.engine.receiver_gradients import ReceiverGradients
 from circuit_claims.engine.run import Run
-from circuit_claims.engine.unsupported import Unsupported, UnsupportedArchitecture
+from circuit_claims.engine.unsupported import NoGradients, Unsupported, UnsupportedArchitecture
 from circuit_claims.heads import Head
 
 #: Why attributions to edges cannot be had here.
@@ -126,8 +126,8 @@ class HookedDecoder(HookedSteps):
         metric: Callable[[Float[Tensor, "prompt d_model"]], Float[Tensor, " prompt"]],
         replaced: Mapping[tuple[int, Site], Float[Tensor, "prompt pos d_model"]] | None = None,
     ) -> ReceiverGradients:
-        """Raises Unsupported: a pass through the model's own modules keeps no gradients."""
-        raise Unsupported(NO_GRADIENTS)
+        """Raises NoGradients: a pass through the model's own modules keeps none."""
+        raise NoGradients(NO_GRADIENTS)
 
     def head_input_gradients(
         self,
@@ -136,5 +136,5 @@ class HookedDecoder(HookedSteps):
         resid: Float[Tensor, "prompt pos d_model"],
         gradient: Float[Tensor, "prompt pos head d_head"],
     ) -> Float[Tensor, "head prompt pos d_model"]:
-        """Raises Unsupported: a pass through the model's own modules keeps no gradients."""
-        raise Unsupported(NO_GRADIENTS)
+        """Raises NoGradients: a pass through the model's own modules keeps none."""
+        raise NoGradients(NO_GRADIENTS)
