@@ -55,7 +55,7 @@ def evaluate(
     parts = []
     for at in range(0, n_prompts, step):
         chunk = slice(at, at + step)
-        base = _Base(model, slice_run(clean, chunk), _slice(stand_in, chunk))
+        base = EdgeEvaluator(model, slice_run(clean, chunk), _slice(stand_in, chunk))
         found = [base.of_sets(graph.matrices(masks[first : first + sets])) for first in range(0, len(masks), sets)]
         parts.append(torch.cat(found) if found else clean.resid.new_empty(0, len(base.clean.tokens), model.d_model))
     return torch.cat(parts, dim=1)
@@ -67,10 +67,14 @@ def _slice(stand_in: Run | Outputs, chunk: slice) -> Run | Outputs:
     return Outputs(stand_in.embedding[chunk], stand_in.z[:, chunk], stand_in.mlp[:, chunk])
 
 
-class _Base:
-    """The clean run, and what stands in for it: streams and outputs that all sets of edges have in common."""
+class EdgeEvaluator:
+    """The clean run, and what stands in for it: streams and outputs that all sets of edges have in common.
+
+    For whoever evaluates sets one after the other on the same prompts; `evaluate` is for sets that are known together.
+    """
 
     def __init__(self, model: Engine, clean: Run, stand_in: Run | Outputs) -> None:
+        """Look into both runs once; what senders write is kept, `senders × positions × d_model` numbers a prompt."""
         self.model, self.graph, self.clean = model, EdgeGraph.of(model), clean
         outputs, streams = outputs_of(model, clean)
         instead = outputs_of(model, stand_in)[0] if isinstance(stand_in, Run) else stand_in

@@ -201,6 +201,20 @@ class Measuring:
         """
         return self._in_chunks((*key, corruption), self._paired(corruption, measure), self.prompts(n))
 
+    def each_pair(self, corruption: str, n: int) -> list[tuple[Batch, Batch]]:
+        """The first n prompts and their corruptions as batches, for what looks at all of them more than once.
+
+        Raises ValueError for an unknown corruption.
+        """
+        found: list[tuple[Batch, Batch]] = []
+
+        def note(clean: Batch, corrupted: Batch) -> np.ndarray:
+            found.append((clean, corrupted))
+            return np.zeros(len(clean.tokens))
+
+        self._paired(corruption, note)(self.prompts(n))
+        return found
+
     # Steps that measures share
 
     def value_of(self, batch: Batch) -> Float[np.ndarray, " prompt"]:

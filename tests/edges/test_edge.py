@@ -59,7 +59,7 @@ def test_an_edge_prints_as_it_is_written(text):
 
 @pytest.mark.parametrize("text", ["L0H1", "L0H1 -> L2H3", "logits -> MLP1", "L0H1 to MLP1", "L0H1.q -> MLP1", "", 3])
 def test_what_is_no_edge_is_refused_with_what_to_write(text):
-    with pytest.raises(EdgeError, match="write it as|name "):
+    with pytest.raises(EdgeError, match=r"write it as|name "):
         Edge.parse(text)
 
 
