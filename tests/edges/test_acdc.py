@@ -20,7 +20,7 @@ def one_by_one(graph: EdgeGraph, loss, threshold: float) -> tuple[np.ndarray, fl
         senders = [edge.sender for edge in graph if edge.receiver == receiver]
         for sender in reversed(senders):
             without = mask.copy()
-            without[graph.index((edge := next(e for e in graph if e == (sender, receiver))))] = False
+            without[graph.index(edge := next(e for e in graph if e == (sender, receiver)))] = False
             assert edge.receiver == receiver
             now = loss(without)
             if now - last < threshold:
