@@ -189,17 +189,17 @@ class EdgeGraph:
         """The empty set as a mask."""
         return np.zeros(len(self), dtype=bool)
 
-    def checked(self, mask: EdgeMask) -> EdgeMask:
-        """The mask itself.
+    def checked(self, of_edges: np.ndarray) -> np.ndarray:
+        """Marks or scores of edges, whose last axis is that of edges, themselves.
 
-        Raises EdgeError where it is of another number of edges than this model has.
+        Raises EdgeError where they are of another number of edges than this model has.
         """
-        if mask.shape[-1] != len(self):
+        if of_edges.shape[-1] != len(self):
             raise EdgeError(
-                f"these are marks of {mask.shape[-1]:,} edges, and a model of {self} has {len(self):,}: "
+                f"these are {of_edges.shape[-1]:,} edges, and a model of {self} has {len(self):,}: "
                 "take edges that were found on a model of this shape"
             )
-        return mask
+        return of_edges
 
     def matrices(self, masks: Bool[np.ndarray, "*set edge"]) -> Bool[np.ndarray, "*set receiver sender"]:
         """Sets of edges as matrices, false where there is no edge."""
