@@ -154,12 +154,21 @@ class Gpt2Steps(Steps):
         self, layer: int, which: str, resid: Float[Tensor, "head *batch d_model"]
     ) -> Float[Tensor, "*batch head d_head"]:
         """Every head's query, key or value, each from a stream of its own."""
-        block, width = self.blocks[layer], self.n_heads * self.d_head
-        columns = slice("qkv".index(which) * width, ("qkv".index(which) + 1) * width)
-        weight = block.W_qkv[:, columns].view(self.d_model, self.n_heads, self.d_head).transpose(0, 1)
-        bias = block.b_qkv[columns].view(self.n_heads, 1, self.d_head)
-        rows = self._normed(resid, block.ln1).reshape(self.n_heads, -1, self.d_model)
-        return torch.baddbmm(bias, rows, weight).transpose(0, 1).reshape(*resid.shape[1:-1], self.n_heads, self.d_head)
+        first = "qkv".index(which) * self.n_heads * self.d_head
+        bias = self.blocks[layer].b_qkv[first : first + self.n_heads * self.d_head].view(self.n_heads, 1, self.d_head)
+        rows = self.normed_for_heads(layer, resid).reshape(self.n_heads, -1, self.d_model)
+        found = torch.baddbmm(bias, rows, self.head_weights(layer, which))
+        return found.transpose(0, 1).reshape(*resid.shape[1:-1], self.n_heads, self.d_head)
+
+    def head_weights(self, layer: int, which: str) -> Float[Tensor, "head d_model d_head"]:
+        """What takes the normed stream to each head's query, key or value, without biases."""
+        first = "qkv".index(which) * self.n_heads * self.d_head
+        columns = self.blocks[layer].W_qkv[:, first : first + self.n_heads * self.d_head]
+        return columns.view(self.d_model, self.n_heads, self.d_head).transpose(0, 1)
+
+    def normed_for_heads(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """The stream as the projections to queries, keys and values take it."""
+        return self._normed(resid, self.blocks[layer].ln1)
 
     def W_O(self, layer: int) -> Float[Tensor, "head_d_head d_model"]:
         """The projection of head outputs, without its bias."""

@@ -145,19 +145,31 @@ class ModuleSteps(Steps):
         self, layer: int, which: str, resid: Float[Tensor, "head *batch d_model"]
     ) -> Float[Tensor, "*batch head d_head"]:
         """Every head's query, key or value, each from a stream of its own; of a group, the group's projection for each head."""
-        projection: Any = getattr(self.layers[layer], which)
-        if (
-            type(projection) is not nn.Linear
-        ):  # an adapter's, or one of quantised weights: all heads of each stream are computed
-            found = [self.head_input(layer, resid[head], head, which) for head in range(self.n_heads)]
-            return torch.stack(found, dim=-2)
-        entries = torch.arange(self.n_heads, device=resid.device) // (1 if which == "q" else self.group)
-        weight = projection.weight.view(-1, self.d_head, self.d_model)[entries]
-        rows = self._read(layer, resid).reshape(self.n_heads, -1, self.d_model)
-        found = torch.bmm(rows, weight.transpose(1, 2))
-        if projection.bias is not None:
-            found = found + projection.bias.view(-1, 1, self.d_head)[entries]
+        weight = self.head_weights(layer, which)
+        if weight is None:  # all heads of each stream are computed
+            of_each = [self.head_input(layer, resid[head], head, which) for head in range(self.n_heads)]
+            return torch.stack(of_each, dim=-2)
+        found = torch.bmm(self._read(layer, resid).reshape(self.n_heads, -1, self.d_model), weight)
+        bias = getattr(self.layers[layer], which).bias
+        if bias is not None:
+            found = found + bias.view(-1, 1, self.d_head)[self._entries(which)]
         return found.transpose(0, 1).reshape(*resid.shape[1:-1], self.n_heads, self.d_head)
+
+    def head_weights(self, layer: int, which: str) -> Float[Tensor, "head d_model d_head"] | None:
+        """What takes the normed stream to each head's query, key or value; None for an adapter, or quantised weights."""
+        projection: Any = getattr(self.layers[layer], which)
+        if type(projection) is not nn.Linear:
+            return None
+        weight = projection.weight.detach().view(-1, self.d_head, self.d_model)
+        return weight[self._entries(which)].transpose(1, 2)
+
+    def normed_for_heads(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """The stream as the projections to queries, keys and values take it."""
+        return self._read(layer, resid)
+
+    def _entries(self, which: str) -> Int[Tensor, " head"]:
+        """Where each query head's own query, or its group's key or value, stands."""
+        return torch.arange(self.n_heads, device=self.W_E.device) // (1 if which == "q" else self.group)
 
     def W_O(self, layer: int) -> Float[Tensor, "head_d_head d_model"]:
         """The linear part of the projection of head outputs: asked of the module itself, so that adapters count."""

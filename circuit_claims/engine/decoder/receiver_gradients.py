@@ -62,6 +62,14 @@ def head_input_gradients(
 ) -> Float[Tensor, "head prompt pos d_model"]:
     """Gradients with respect to the stream as each head reads it, through the norm and its projection to q, k or v."""
     with torch.inference_mode(False), torch.enable_grad():
-        own = resid.clone().expand(model.n_heads, *resid.shape).clone().requires_grad_()
-        (found,) = torch.autograd.grad(model.head_inputs(layer, which, own), own, gradient.clone())
-    return found
+        weight = model.head_weights(layer, which)
+        if weight is None:
+            own = resid.clone().expand(model.n_heads, *resid.shape).clone().requires_grad_()
+            return torch.autograd.grad(model.head_inputs(layer, which, own), own, gradient.clone())[0]
+        # All heads read one stream here, so that its norm is taken once, and goes back for all of them.
+        by_head = torch.einsum("pthk,hdk->hptd", gradient.clone(), weight)
+        stream = resid.clone().requires_grad_()
+        normed = model.normed_for_heads(layer, stream)
+        if normed is stream:
+            return by_head
+        return torch.autograd.grad(normed, stream, by_head, is_grads_batched=True)[0]

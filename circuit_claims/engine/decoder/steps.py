@@ -91,6 +91,14 @@ class Steps(ABC):
         """Every head's query, key or value, each from a stream of its own; of a group, the group's projection for each head."""
 
     @abstractmethod
+    def head_weights(self, layer: int, which: str) -> Float[Tensor, "head d_model d_head"] | None:
+        """What takes the normed stream to each head's query, key or value, without biases; None where that is no matrix."""
+
+    @abstractmethod
+    def normed_for_heads(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """The stream as the projections to queries, keys and values take it: itself where no norm comes before them."""
+
+    @abstractmethod
     def W_O(self, layer: int) -> Float[Tensor, "head_d_head d_model"]:
         """The linear part of the projection of head outputs."""
 
