@@ -156,19 +156,18 @@ def products(
     flat = change.flatten(2)
     found = change.new_zeros(len(change), len(graph))
 
-    def put(receiver: int, rows: Float[Tensor, "row prompt pos d_model"]) -> None:
-        n = int(graph.fan_in[receiver])
-        by_prompt = torch.bmm(rows.flatten(2).transpose(0, 1), flat[:, :n].transpose(1, 2))
+    def put(receiver: int, of_receivers: Float[Tensor, "prompt receiver sender"]) -> None:
         first = int(graph.offsets[receiver])
-        found[:, first : first + len(rows) * n] = by_prompt.flatten(1)
+        found[:, first : first + of_receivers[0].numel()] = of_receivers.flatten(1)
 
     for layer in range(graph.n_layers):
-        for which in inputs:
-            rows = sum(
-                model.head_input_gradients(layer, which, one.pre[layer], one.of_input(which)[layer]) for one in gradients
-            )
-            put(graph.inputs_of(layer, which).start, torch.as_tensor(rows))
-        put(graph.inputs_of(layer, "v").stop, torch.stack([one.mlp[layer] for one in gradients]).sum(0)[None])
+        before = change[:, : int(graph.fan_in[graph.inputs_of(layer, "q").start])]
+        into_heads = model.head_products(layer, before, gradients, inputs).unflatten(1, (len(inputs), -1))
+        for number, which in enumerate(inputs):
+            put(graph.inputs_of(layer, which).start, into_heads[:, number])
+        mlp = graph.inputs_of(layer, "v").stop
+        rows = torch.stack([one.mlp[layer] for one in gradients]).sum(0).flatten(1)[:, None]
+        put(mlp, torch.bmm(rows, flat[:, : int(graph.fan_in[mlp])].transpose(1, 2)))
     final = torch.stack([one.final for one in gradients]).sum(0)
     found[:, int(graph.offsets[-2]) :] = torch.einsum("psd,pd->ps", change[:, :, -1], final)
     return found

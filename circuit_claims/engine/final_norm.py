@@ -34,6 +34,16 @@ class FinalNorm:
                 for ours, wanted in ((parts.sum(0, keepdim=True), both), (own, normed))
             )
 
+    @property
+    def eps(self) -> float:
+        """What is added below the root."""
+        return self._eps
+
+    @property
+    def centred(self) -> bool:
+        """Whether the mean is taken out: of a layer norm, and not of an RMS norm."""
+        return not self._rms
+
     def frozen(self, x: Float[Tensor, "*batch d_model"], like: Tensor | None) -> Float[Tensor, "*batch d_model"]:
         """The norm of a part of the stream, without its bias, at the scale of the stream `like`; with None, at 1."""
         dtype, x = x.dtype, _wide(x)

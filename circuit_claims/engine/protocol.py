@@ -234,15 +234,16 @@ class Engine(Protocol):
         """
         ...
 
-    def head_input_gradients(
+    def head_products(
         self,
         layer: int,
-        which: str,
-        resid: Float[Tensor, "prompt pos d_model"],
-        gradient: Float[Tensor, "prompt pos head d_head"],
-    ) -> Float[Tensor, "head prompt pos d_model"]:
-        """Gradients with respect to the stream that each head reads, from those with respect to its query, key or value there.
+        change: Float[Tensor, "prompt sender pos d_model"],
+        gradients: Sequence[ReceiverGradients],
+        inputs: Sequence[str] = ("q", "k", "v"),
+    ) -> Float[Tensor, "prompt receiver sender"]:
+        """Changes of the stream before a layer times the gradients of what its heads read, summed over positions and passes.
 
-        resid: the stream before the layer. Raises NoGradients where an engine has none.
+        Receivers are the heads' queries, then their keys, then their values, those of `inputs`. Raises NoGradients where an
+        engine has none.
         """
         ...

@@ -114,3 +114,13 @@ def test_through_hooks_exact_effects_are_the_same_and_attributions_are_refused(s
     for score in (eap, eap_ig_inputs, eap_ig_activations, atp_qk_fix):
         with pytest.raises(Unsupported, match="hooks, which keep no gradients"):
             score(hooked, *runs, pairs.value)
+
+
+def test_where_the_norm_or_a_projection_is_of_an_unknown_kind_another_backward_pass_gives_the_same(pairs, monkeypatch):
+    kind = type(pairs.model)
+    expected = [score(pairs.model, *pairs.runs, pairs.value) for score in (eap, eap_ig_inputs, atp_qk_fix)]
+    for name in ("reading_norm", "head_weights"):
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, name, lambda *_: None)
+            found = [score(pairs.model, *pairs.runs, pairs.value) for score in (eap, eap_ig_inputs, atp_qk_fix)]
+        assert all((one - other).abs().max() < 1e-8 for one, other in zip(found, expected, strict=True)), name

@@ -149,8 +149,17 @@ METHODS: dict[str, Callable[[Engine, Given], list[Tensor]]] = {
             )
         )
     ],
-    "head_input_gradients": lambda engine, given: [
-        engine.head_input_gradients(1, which, given.mid, given.inside.z) for which in "qkv"
+    "head_products": lambda engine, given: [
+        engine.head_products(
+            1,
+            torch.stack([given.mid, given.corrupted.resid[2], given.clean.resid[1]], 1),
+            [
+                engine.receiver_gradients(run.resid[0], lambda end: engine.answer_logits(end, ANSWERS.clone())[:, 0])
+                for run in (given.clean, given.corrupted)
+            ],
+            inputs,
+        )
+        for inputs in (("q", "k", "v"), "v")
     ],
 }
 #: What the others cannot do.
@@ -160,7 +169,7 @@ NOT_DONE: dict[type, dict[str, str]] = {
         "weights": "not laid out as GPT-2's",
         "attributions": "take a subject of that shape",
         "receiver_gradients": "hooks, which keep no gradients",
-        "head_input_gradients": "hooks, which keep no gradients",
+        "head_products": "hooks, which keep no gradients",
     },
 }
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from circuit_claims.engine.decoder.attention_core import AttentionCore
+from circuit_claims.engine.decoder.reading_norm import ReadingNorm
 from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.run import MEMORY_CAP, ROWS
 from circuit_claims.engine.unsupported import UnsupportedArchitecture
@@ -156,7 +157,7 @@ class Gpt2Steps(Steps):
         """Every head's query, key or value, each from a stream of its own."""
         first = "qkv".index(which) * self.n_heads * self.d_head
         bias = self.blocks[layer].b_qkv[first : first + self.n_heads * self.d_head].view(self.n_heads, 1, self.d_head)
-        rows = self.normed_for_heads(layer, resid).reshape(self.n_heads, -1, self.d_model)
+        rows = self._normed(resid, self.blocks[layer].ln1).reshape(self.n_heads, -1, self.d_model)
         found = torch.baddbmm(bias, rows, self.head_weights(layer, which))
         return found.transpose(0, 1).reshape(*resid.shape[1:-1], self.n_heads, self.d_head)
 
@@ -166,9 +167,9 @@ class Gpt2Steps(Steps):
         columns = self.blocks[layer].W_qkv[:, first : first + self.n_heads * self.d_head]
         return columns.view(self.d_model, self.n_heads, self.d_head).transpose(0, 1)
 
-    def normed_for_heads(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """The stream as the projections to queries, keys and values take it."""
-        return self._normed(resid, self.blocks[layer].ln1)
+    def reading_norm(self, layer: int) -> ReadingNorm:
+        """The layer norm before the projections to queries, keys and values."""
+        return ReadingNorm(self.blocks[layer].ln1[0], self.eps, centred=True)
 
     def W_O(self, layer: int) -> Float[Tensor, "head_d_head d_model"]:
         """The projection of head outputs, without its bias."""

@@ -103,12 +103,12 @@ class Interventions(Steps):
         """Gradients with respect to what heads, MLPs and logits read, by one backward pass."""
         return receiver_gradients.receiver_gradients(self, embedded, metric, replaced)
 
-    def head_input_gradients(
+    def head_products(
         self,
         layer: int,
-        which: str,
-        resid: Float[Tensor, "prompt pos d_model"],
-        gradient: Float[Tensor, "prompt pos head d_head"],
-    ) -> Float[Tensor, "head prompt pos d_model"]:
-        """Gradients with respect to the stream that each head reads."""
-        return receiver_gradients.head_input_gradients(self, layer, which, resid, gradient)
+        change: Float[Tensor, "prompt sender pos d_model"],
+        gradients: Sequence[ReceiverGradients],
+        inputs: Sequence[str] = ("q", "k", "v"),
+    ) -> Float[Tensor, "prompt receiver sender"]:
+        """Changes of the stream before a layer times the gradients of what its heads read."""
+        return receiver_gradients.head_products(self, layer, change, gradients, inputs)

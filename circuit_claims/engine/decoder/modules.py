@@ -16,6 +16,7 @@ from circuit_claims.engine.decoder import wiring
 from circuit_claims.engine.decoder.attention_core import AttentionCore
 from circuit_claims.engine.decoder.module_layer import ModuleLayer, module_layer, rotations
 from circuit_claims.engine.decoder.plain_modules import bare, plain
+from circuit_claims.engine.decoder.reading_norm import ReadingNorm, reading_norm_of
 from circuit_claims.engine.decoder.steps import Steps
 from circuit_claims.engine.final_norm import FinalNorm
 from circuit_claims.engine.run import MEMORY_CAP, ROWS
@@ -72,6 +73,7 @@ class ModuleSteps(Steps):
         self.W_U = columns if self._logit_scale == 1 else columns * self._logit_scale
         self._norm = FinalNorm(self._final, self.W_E)
         self._projections: dict[int, Tensor] = {}
+        self._reading_norms: dict[int, ReadingNorm | None] = {}
 
     def needs(self, *sites: str, edited: bool = False) -> None:
         """Raise Unsupported, with the reason, where this architecture has no such activation."""
@@ -163,9 +165,12 @@ class ModuleSteps(Steps):
         weight = projection.weight.detach().view(-1, self.d_head, self.d_model)
         return weight[self._entries(which)].transpose(1, 2)
 
-    def normed_for_heads(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """The stream as the projections to queries, keys and values take it."""
-        return self._read(layer, resid)
+    def reading_norm(self, layer: int) -> ReadingNorm | None:
+        """The norm before the projections to queries, keys and values, found out from its module."""
+        if layer not in self._reading_norms:
+            module = self.layers[layer].before_attention
+            self._reading_norms[layer] = None if module is None else reading_norm_of(module, self.W_E)
+        return self._reading_norms[layer]
 
     def _entries(self, which: str) -> Int[Tensor, " head"]:
         """Where each query head's own query, or its group's key or value, stands."""

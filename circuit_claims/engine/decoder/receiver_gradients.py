@@ -1,6 +1,6 @@
 """Gradients with respect to what receivers of edges read: one pass forward and one back through the engine's own steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -53,23 +53,51 @@ def receiver_gradients(
     return ReceiverGradients(pre, q, k, v, z, mlp, final)
 
 
-def head_input_gradients(
+@spent_on("edge attribution")
+def head_products(
     model: Steps,
     layer: int,
-    which: str,
-    resid: Float[Tensor, "prompt pos d_model"],
-    gradient: Float[Tensor, "prompt pos head d_head"],
+    change: Float[Tensor, "prompt sender pos d_model"],
+    gradients: Sequence[ReceiverGradients],
+    inputs: Sequence[str] = ("q", "k", "v"),
+) -> Float[Tensor, "prompt receiver sender"]:
+    """Changes of the stream before the layer times the gradients of what its heads read, summed over positions and passes.
+
+    Receivers are the heads' queries, then their keys, then their values, those of `inputs`.
+    """
+    norm = model.reading_norm(layer)
+    weights = [model.head_weights(layer, which) for which in inputs]
+    if norm is None or any(weight is None for weight in weights):
+        rows = torch.cat([_read_gradients(model, layer, which, gradients) for which in inputs])
+        return torch.bmm(rows.flatten(2).transpose(0, 1), change.flatten(2).transpose(1, 2))
+    # [receiver, d_model, d_head], with the norm's gain.
+    weight = torch.cat([one for one in weights if one is not None]) * norm.gain[:, None]
+    units, scaled = [], []
+    for one in gradients:
+        unit, scale = norm.taken_apart(one.pre[layer])
+        units.append(unit)
+        scaled.append(torch.cat([one.of_input(which)[layer] for which in inputs], -2) / scale[..., None])
+    # What passes have in common is projected once, and not pass by pass.
+    rows = torch.einsum("ptrk,rdk->prtd", torch.stack(scaled).sum(0), weight)
+    if norm.centred:
+        rows = rows - rows.mean(-1, keepdim=True)
+    found = torch.bmm(rows.flatten(2), change.flatten(2).transpose(1, 2))
+    # The scale changes with the stream: of each pass a term of rank one a position.
+    along = torch.einsum("pstd,ptdn->pstn", change, torch.stack(units, -1)) / model.d_model
+    for number, (unit, gradient) in enumerate(zip(units, scaled, strict=True)):
+        own = torch.einsum("ptd,rdk->ptrk", unit, weight)
+        found -= torch.einsum("ptr,pst->prs", (own * gradient).sum(-1), along[..., number])
+    return found
+
+
+def _read_gradients(
+    model: Steps, layer: int, which: str, gradients: Sequence[ReceiverGradients]
 ) -> Float[Tensor, "head prompt pos d_model"]:
-    """Gradients with respect to the stream as each head reads it, through the norm and its projection to q, k or v."""
+    """Gradients with respect to the stream as each head reads it, by another backward pass, whatever norm there is."""
+    total = torch.zeros((), dtype=gradients[0].pre[layer].dtype, device=gradients[0].pre[layer].device)
     with torch.inference_mode(False), torch.enable_grad():
-        weight = model.head_weights(layer, which)
-        if weight is None:
-            own = resid.clone().expand(model.n_heads, *resid.shape).clone().requires_grad_()
-            return torch.autograd.grad(model.head_inputs(layer, which, own), own, gradient.clone())[0]
-        # All heads read one stream here, so that its norm is taken once, and goes back for all of them.
-        by_head = torch.einsum("pthk,hdk->hptd", gradient.clone(), weight)
-        stream = resid.clone().requires_grad_()
-        normed = model.normed_for_heads(layer, stream)
-        if normed is stream:
-            return by_head
-        return torch.autograd.grad(normed, stream, by_head, is_grads_batched=True)[0]
+        for one in gradients:
+            own = one.pre[layer].clone().expand(model.n_heads, *one.pre[layer].shape).clone().requires_grad_()
+            gradient = one.of_input(which)[layer].clone()
+            total = total + torch.autograd.grad(model.head_inputs(layer, which, own), own, gradient)[0]
+    return total

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from circuit_claims import forward_passes
 from circuit_claims.engine.decoder.attention_core import AttentionCore
+from circuit_claims.engine.decoder.reading_norm import ReadingNorm
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.run import ROWS, Attention, Run
 from circuit_claims.engine.unsupported import Unsupported
@@ -95,8 +96,8 @@ class Steps(ABC):
         """What takes the normed stream to each head's query, key or value, without biases; None where that is no matrix."""
 
     @abstractmethod
-    def normed_for_heads(self, layer: int, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """The stream as the projections to queries, keys and values take it: itself where no norm comes before them."""
+    def reading_norm(self, layer: int) -> ReadingNorm | None:
+        """The norm before the projections to queries, keys and values; None where it is of another kind, or there is none."""
 
     @abstractmethod
     def W_O(self, layer: int) -> Float[Tensor, "head_d_head d_model"]:

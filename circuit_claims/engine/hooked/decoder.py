@@ -129,12 +129,12 @@ class HookedDecoder(HookedSteps):
         """Raises NoGradients: a pass through the model's own modules keeps none."""
         raise NoGradients(NO_GRADIENTS)
 
-    def head_input_gradients(
+    def head_products(
         self,
         layer: int,
-        which: str,
-        resid: Float[Tensor, "prompt pos d_model"],
-        gradient: Float[Tensor, "prompt pos head d_head"],
-    ) -> Float[Tensor, "head prompt pos d_model"]:
+        change: Float[Tensor, "prompt sender pos d_model"],
+        gradients: Sequence[ReceiverGradients],
+        inputs: Sequence[str] = ("q", "k", "v"),
+    ) -> Float[Tensor, "prompt receiver sender"]:
         """Raises NoGradients: a pass through the model's own modules keeps none."""
         raise NoGradients(NO_GRADIENTS)
