@@ -179,5 +179,5 @@ def bytes_of_a_prompt(model: Engine, clean: Run, n_passes: int) -> int:
     changes = (graph.n_senders + 9 * model.n_heads) * model.d_model
     d_mlp = getattr(model, "d_mlp", 4 * model.d_model)
     under_way = model.n_layers * (14 * model.d_model + 3 * d_mlp + 3 * model.n_heads * length)
-    kept = n_passes * model.n_layers * 6 * model.d_model
+    kept = n_passes * model.n_layers * 9 * model.d_model
     return length * (changes + under_way + kept) * clean.resid.element_size()

@@ -50,7 +50,8 @@ def receiver_gradients(
         for gradient, tensor in zip(found, [*inside, end], strict=True)
     )
     q, k, v, z, mlp = (of_layers[place::5] for place in range(5))
-    return ReceiverGradients(pre, q, k, v, z, mlp, final)
+    projected = ([tensor.detach() for tensor in inside[place::5]] for place in range(3))
+    return ReceiverGradients(pre, q, k, v, z, mlp, final, *projected)
 
 
 @spent_on("edge attribution")
@@ -72,10 +73,14 @@ def head_products(
         return torch.bmm(rows.flatten(2).transpose(0, 1), change.flatten(2).transpose(1, 2))
     # [receiver, d_model, d_head], with the norm's gain.
     weight = torch.cat([one for one in weights if one is not None]) * norm.gain[:, None]
-    units, scaled = [], []
+    # What x̂ makes of a projection, biases apart: of a stream of zeros it is 0.
+    zeros = gradients[0].pre[layer].new_zeros(model.n_heads, 1, 1, model.d_model)
+    constant = torch.cat([model.head_inputs(layer, which, zeros) for which in inputs], -2)
+    units, scaled, own = [], [], []
     for one in gradients:
         unit, scale = norm.taken_apart(one.pre[layer])
         units.append(unit)
+        own.append(torch.cat([one.projected(which)[layer] for which in inputs], -2) - constant)
         scaled.append(torch.cat([one.of_input(which)[layer] for which in inputs], -2) / scale[..., None])
     # What passes have in common is projected once, and not pass by pass.
     rows = torch.einsum("ptrk,rdk->prtd", torch.stack(scaled).sum(0), weight)
@@ -84,9 +89,8 @@ def head_products(
     found = torch.bmm(rows.flatten(2), change.flatten(2).transpose(1, 2))
     # The scale changes with the stream: of each pass a term of rank one a position.
     along = torch.einsum("pstd,ptdn->pstn", change, torch.stack(units, -1)) / model.d_model
-    for number, (unit, gradient) in enumerate(zip(units, scaled, strict=True)):
-        own = torch.einsum("ptd,rdk->ptrk", unit, weight)
-        found -= torch.einsum("ptr,pst->prs", (own * gradient).sum(-1), along[..., number])
+    for number, gradient in enumerate(scaled):
+        found -= torch.einsum("ptr,pst->prs", (own[number] * gradient).sum(-1), along[..., number])
     return found
 
 
