@@ -24,6 +24,7 @@ from circuit_claims.edges.written import Streams
 from circuit_claims.engine.edits import Edit
 from circuit_claims.engine.protocol import Engine
 from circuit_claims.engine.run import Run, first_difference
+from circuit_claims.heads import Reader
 from circuit_claims.time_spent import spent_on
 
 #: Edges patched on one run, by their numbers, each with the edit that noises it.
@@ -105,7 +106,7 @@ def _into_heads(
     """Edges from some senders into the heads of a layer, which read `read` where one is noised."""
     graph = EdgeGraph.of(model)
     n = int(graph.fan_in[graph.inputs_of(layer, "q").start])  # the layer's own heads send to its MLP alone
-    places = [
+    places: list[tuple[Reader, int, int, int]] = [
         (which, head, sender, int(graph.offsets[graph.inputs_of(layer, which).start + head]) + sender)
         for which in INPUTS
         for head in range(graph.n_heads)
@@ -117,7 +118,7 @@ def _into_heads(
         return []
     rows = read[: min(n, senders.stop) - senders.start]
     inside = model.attention(layer, rows.flatten(0, 1).contiguous())
-    parts = {which: getattr(inside, which).unflatten(0, rows.shape[:2]) for which in INPUTS}
+    parts: dict[Reader, Tensor] = {which: getattr(inside, which).unflatten(0, rows.shape[:2]) for which in INPUTS}
     shared = {which: model.n_heads // part.shape[-2] for which, part in parts.items()}
     return [
         (number, Edit(layer, which, parts[which][sender - senders.start, :, :, head // shared[which]], head))

@@ -90,7 +90,7 @@ def chance_jaccard(n_edges: int, a: int, b: int) -> float:
     if not a and not b:
         return 1.0
     common = np.arange(max(0, a + b - n_edges), min(a, b) + 1)
-    return float((hypergeom(n_edges, a, b).pmf(common) * common / (a + b - common)).sum())
+    return float((hypergeom.pmf(common, n_edges, a, b) * common / (a + b - common)).sum())
 
 
 def agreement_of(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from circuit_claims.edges.edge import Edge, Receiver, Sender
+from circuit_claims.edges.edge import INPUTS, Edge, Receiver, Sender
 
 Norm = tuple[Tensor | float, Tensor | float]
 
@@ -102,7 +102,7 @@ class PlainModel:
         for layer in range(self.n_layers):
             written = {}
             for head in range(self.n_heads):
-                inputs: Any = {which: reads(Receiver(layer, head, which)) for which in "qkv"}
+                inputs: Any = {which: reads(Receiver(layer, head, which)) for which in INPUTS}
                 output = self.head(layer, head, inputs)
                 written[Sender(layer, head)] = fixed.get(Sender(layer, head), output)
             now |= written

@@ -63,7 +63,7 @@ def test_other_architectures_keep_the_clean_and_the_corrupted_model_and_agree_th
     found = evaluate(by_modules, clean, corrupted, masks)
     for stream, run in zip(found, (clean, corrupted), strict=False):
         assert (stream - run.resid[-1][:, -1]).abs().max() < 1e-5 * max(1, float(run.resid[-1].abs().max()))
-    theirs = evaluate(by_hooks, *(by_hooks.run(tokens) for tokens in pair), masks)
+    theirs = evaluate(by_hooks, by_hooks.run(pair[0]), by_hooks.run(pair[1]), masks)
     assert (found - theirs).abs().max() < 1e-4
     assert (found[2:] - found[0]).abs().amax((1, 2)).min() > 1e-2
 
@@ -126,7 +126,7 @@ def test_splitting_sets_and_prompts_changes_nothing(tiny, pair):
     _, model = tiny
     masks = random_masks(EdgeGraph.of(model), 0.9, 0.5, 0.1, 0.02)
     runs = [model.run(tokens) for tokens in pair]
-    at_once, one_by_one = (evaluate(model, *runs, masks, memory=memory) for memory in (None, 1))
+    at_once, one_by_one = (evaluate(model, runs[0], runs[1], masks, memory=memory) for memory in (None, 1))
     assert (at_once - one_by_one).abs().max() < 1e-5
 
 
@@ -136,8 +136,8 @@ def test_what_is_before_the_first_edge_left_out_is_not_computed_and_nothing_chan
     late = graph.all_edges()
     late[[graph.index(graph.parse(text)) for text in ("L0H1 -> L2H0.q", "MLP1 -> logits")]] = False
     runs = [model.run(tokens) for tokens in pair]
-    (alone,) = evaluate(model, *runs, late[None])
-    together = evaluate(model, *runs, np.stack([late, graph.no_edges()]))[0]
+    (alone,) = evaluate(model, runs[0], runs[1], late[None])
+    together = evaluate(model, runs[0], runs[1], np.stack([late, graph.no_edges()]))[0]
     assert (alone - together).abs().max() < 1e-5
 
 
@@ -145,11 +145,11 @@ def test_where_a_norm_comes_behind_the_heads_there_are_no_edges(tmp_path, pair):
     model = engine_of(load(save_tiny_decoder(tmp_path / "model", "Gemma2"), "raw"), ModuleDecoder)
     runs = [model.run(tokens) for tokens in pair]
     with pytest.raises(Unsupported, match="do not simply add up"):
-        evaluate(model, *runs, EdgeGraph.of(model).all_edges()[None])
+        evaluate(model, runs[0], runs[1], EdgeGraph.of(model).all_edges()[None])
 
 
 def test_edges_of_another_models_shape_are_refused(tiny, pair):
     _, model = tiny
     runs = [model.run(tokens) for tokens in pair]
     with pytest.raises(EdgeError, match="edges that were found on a model of this shape"):
-        evaluate(model, *runs, EdgeGraph(2, 4).all_edges()[None])
+        evaluate(model, runs[0], runs[1], EdgeGraph(2, 4).all_edges()[None])

@@ -50,7 +50,7 @@ def by_hand(two_layers: Pairs, passes) -> torch.Tensor:
 
 def test_exact_effects_are_what_passes_with_one_edge_noised_give(two_layers):
     graph, plain = EdgeGraph.of(two_layers.model), two_layers.plain
-    found = exact_effects(two_layers.model, *two_layers.runs, two_layers.value)
+    found = exact_effects(two_layers.model, two_layers.clean, two_layers.corrupted, two_layers.value)
 
     def noised(row: int, edge: Edge) -> float:
         tokens = two_layers.clean.tokens[row]
@@ -65,7 +65,7 @@ def test_exact_effects_are_what_passes_with_one_edge_noised_give(two_layers):
 
 def test_eap_is_the_change_of_the_sender_times_the_gradient_of_the_receiver_on_the_clean_prompt(two_layers):
     """Syed et al. 2023, section 3, with the sign of what noising costs."""
-    found = eap(two_layers.model, *two_layers.runs, two_layers.value)
+    found = eap(two_layers.model, two_layers.clean, two_layers.corrupted, two_layers.value)
     expected = by_hand(two_layers, lambda clean, corrupted: [{}])
     assert expected.abs().max() > 0.1
     assert (found - expected).abs().max() < 1e-8
@@ -83,14 +83,14 @@ def test_eap_is_the_slope_of_noising_an_edge_a_little(two_layers):
             ends.append(float(two_layers.plain_value(row, logits)))
         return (ends[1] - ends[0]) / (2 * step)
 
-    found = eap(two_layers.model, *two_layers.runs, two_layers.value)
+    found = eap(two_layers.model, two_layers.clean, two_layers.corrupted, two_layers.value)
     assert (found - table(two_layers, slope)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_eap_ig_inputs_averages_over_embeddings_from_the_corrupted_to_the_clean_prompt(two_layers, steps):
     """Hanna et al. 2024: the authors' steps are 0, 1/n, …, (n − 1)/n of the way."""
-    found = eap_ig_inputs(two_layers.model, *two_layers.runs, two_layers.value, steps=steps)
+    found = eap_ig_inputs(two_layers.model, two_layers.clean, two_layers.corrupted, two_layers.value, steps=steps)
 
     def passes(clean, corrupted):
         for step in range(steps):
@@ -104,7 +104,7 @@ def test_eap_ig_inputs_averages_over_embeddings_from_the_corrupted_to_the_clean_
 def test_eap_ig_activations_averages_over_passes_with_one_part_interpolated(two_layers):
     """MIB: the embedding, then each layer's attention and MLP, at 1/n, …, 1 of the way to the clean prompt."""
     steps, model = 3, two_layers.model
-    found = eap_ig_activations(model, *two_layers.runs, two_layers.value, steps=steps)
+    found = eap_ig_activations(model, two_layers.clean, two_layers.corrupted, two_layers.value, steps=steps)
 
     def passes(clean, corrupted):
         parts = [[Sender()]]
@@ -122,8 +122,11 @@ def test_eap_ig_activations_averages_over_passes_with_one_part_interpolated(two_
 def test_the_qk_fix_is_the_change_of_the_pattern_times_its_gradient(two_layers):
     """Kramár et al. 2024, section 3.1: the pattern with the query or key changed, and the gradient of the clean pattern."""
     plain, model = two_layers.plain, two_layers.model
-    found = atp_qk_fix(model, *two_layers.runs, two_layers.value)
-    linear, plain_eap = eap(model, *two_layers.runs, two_layers.value), by_hand(two_layers, lambda *_: [{}])
+    found = atp_qk_fix(model, two_layers.clean, two_layers.corrupted, two_layers.value)
+    linear, plain_eap = (
+        eap(model, two_layers.clean, two_layers.corrupted, two_layers.value),
+        by_hand(two_layers, lambda *_: [{}]),
+    )
     tables = {}
     for row in ROWS:
         start = written(two_layers, "clean", row)[Sender()].clone().requires_grad_()
@@ -138,8 +141,8 @@ def test_the_qk_fix_is_the_change_of_the_pattern_times_its_gradient(two_layers):
             return float(plain_eap[row, EdgeGraph.of(model).index(edge)])
         read, patterns, gradients = tables[row]
         clean, corrupted = (written(two_layers, run, row)[sender] for run in ("clean", "corrupted"))
-        layer, head, which = receiver
-        streams = {one: read[receiver._replace(input=one)] for one in "qk"}
+        layer, head, which = receiver.layer, receiver.head, str(receiver.input)
+        streams = {one: read[receiver._replace(input=one)] for one in ("q", "k")}
         streams[which] = streams[which] - (clean - corrupted)
         q, k = (plain.project(layer, head, one, streams[one]) for one in "qk")
         change = patterns[layer, head] - plain.pattern(q, k)

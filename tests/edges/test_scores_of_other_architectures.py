@@ -61,7 +61,7 @@ def one_left_out(pairs: Pairs, stand_in) -> torch.Tensor:
 
 @torch.inference_mode()
 def test_exact_effects_are_those_of_the_sets_without_one_edge(pairs):
-    found = exact_effects(pairs.model, *pairs.runs, pairs.value)
+    found = exact_effects(pairs.model, pairs.clean, pairs.corrupted, pairs.value)
     before = pairs.value(slice(None))(pairs.clean.resid[-1][:, -1])
     expected = before[:, None] - one_left_out(pairs, pairs.corrupted)
     assert expected.abs().max() > 0.1
@@ -76,14 +76,16 @@ def test_eap_is_the_slope_of_the_sets_without_one_edge(pairs):
         return Outputs(*(torch.lerp(getattr(clean, name), getattr(corrupted, name), share) for name in vars(clean)))
 
     there, back = (one_left_out(pairs, towards(share)) for share in (STEP, -STEP))
-    found = eap(pairs.model, *pairs.runs, pairs.value)
+    found = eap(pairs.model, pairs.clean, pairs.corrupted, pairs.value)
     assert found.abs().max() > 0.1
     assert (found - (back - there) / (2 * STEP)).abs().max() < 1e-5
 
 
 def test_splitting_prompts_and_senders_changes_no_score(pairs):
     for score in (exact_effects, eap, eap_ig_inputs, atp_qk_fix):
-        at_once, one_by_one = (score(pairs.model, *pairs.runs, pairs.value, memory=memory) for memory in (None, 1))
+        at_once, one_by_one = (
+            score(pairs.model, pairs.clean, pairs.corrupted, pairs.value, memory=memory) for memory in (None, 1)
+        )
         assert (at_once - one_by_one).abs().max() < 1e-8, score.__name__
 
 
@@ -91,7 +93,7 @@ def test_splitting_prompts_and_senders_changes_no_score(pairs):
 def test_the_qk_fix_is_eap_into_all_but_queries_and_keys_and_the_slope_of_both_there(pairs):
     """Of a sender whose change is small, the attention anew and its gradient agree."""
     graph = EdgeGraph.of(pairs.model)
-    fixed, linear = (score(pairs.model, *pairs.runs, pairs.value) for score in (atp_qk_fix, eap))
+    fixed, linear = (score(pairs.model, pairs.clean, pairs.corrupted, pairs.value) for score in (atp_qk_fix, eap))
     saturating = np.array([graph.receivers[r].kind in ("q", "k") for r in graph.receiver_of_edge])
     assert (fixed - linear)[:, ~saturating].abs().max() < 1e-8
     assert (fixed - linear)[:, saturating].abs().max() > 1e-3
@@ -107,20 +109,22 @@ def test_through_hooks_exact_effects_are_the_same_and_attributions_are_refused(s
     runs = [hooked.run(run.tokens) for run in pairs.runs]
     few = np.zeros(len(EdgeGraph.of(hooked)), dtype=bool)
     few[::7] = True
-    theirs = exact_effects(hooked, *runs, pairs.value, among=few)
-    ours = exact_effects(engine_of(subject, ModuleDecoder), *pairs.runs, pairs.value, among=few)
+    theirs = exact_effects(hooked, runs[0], runs[1], pairs.value, among=few)
+    ours = exact_effects(engine_of(subject, ModuleDecoder), pairs.clean, pairs.corrupted, pairs.value, among=few)
     assert (ours - theirs)[:, few].abs().max() < 1e-6
     assert ours[:, ~few].isnan().all() and not ours[:, few].isnan().any()
     for score in (eap, eap_ig_inputs, eap_ig_activations, atp_qk_fix):
         with pytest.raises(Unsupported, match="hooks, which keep no gradients"):
-            score(hooked, *runs, pairs.value)
+            score(hooked, runs[0], runs[1], pairs.value)
 
 
 def test_where_the_norm_or_a_projection_is_of_an_unknown_kind_another_backward_pass_gives_the_same(pairs, monkeypatch):
     kind = type(pairs.model)
-    expected = [score(pairs.model, *pairs.runs, pairs.value) for score in (eap, eap_ig_inputs, atp_qk_fix)]
+    expected = [score(pairs.model, pairs.clean, pairs.corrupted, pairs.value) for score in (eap, eap_ig_inputs, atp_qk_fix)]
     for name in ("reading_norm", "head_weights"):
         with monkeypatch.context() as patch:
             patch.setattr(kind, name, lambda *_: None)
-            found = [score(pairs.model, *pairs.runs, pairs.value) for score in (eap, eap_ig_inputs, atp_qk_fix)]
+            found = [
+                score(pairs.model, pairs.clean, pairs.corrupted, pairs.value) for score in (eap, eap_ig_inputs, atp_qk_fix)
+            ]
         assert all((one - other).abs().max() < 1e-8 for one, other in zip(found, expected, strict=True)), name

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from circuit_claims.edges.edge import Sender
 from circuit_claims.edges.errors import EdgeError
 from circuit_claims.edges.graph import EdgeGraph
-from circuit_claims.edges.search import found_edges, greedy_edges, pruned, top_edges
+from circuit_claims.edges.search import Order, found_edges, greedy_edges, pruned, top_edges
 
 GRAPH = EdgeGraph(3, 3)
 SEEDS = st.integers(0, 10**6)
@@ -21,7 +21,8 @@ def scores_of(seed: int, graph: EdgeGraph = GRAPH) -> np.ndarray:
 @given(SEEDS, st.integers(0, len(GRAPH)))
 def test_the_top_edges_are_those_of_the_highest_scores(seed, n):
     scores = scores_of(seed)
-    for order, ranked in (("size", np.abs(scores)), ("value", scores)):
+    by_order: dict[Order, np.ndarray] = {"size": np.abs(scores), "value": scores}
+    for order, ranked in by_order.items():
         mask = top_edges(GRAPH, scores, n, order=order)
         assert mask.sum() == n
         assert not mask.any() or mask.all() or ranked[mask].min() >= ranked[~mask].max()

@@ -81,9 +81,8 @@ def test_the_interval_covers_the_mean_of_many_variants():
 
 def test_circuits_of_the_embedded_model_are_found_again_and_random_ones_are_not(mini):
     ioi = IOI(mini)
-    options = {"n": 30, "size": 50}
-    found = stability(ioi, "EAP-IG inputs", **options)
-    random = stability(ioi, "random", **options)
+    found = stability(ioi, "EAP-IG inputs", 50, n=30)
+    random = stability(ioi, "random", 50, n=30)
     assert len(found.masks) == 8 and len(set(found.names)) == 8
     assert all(mask.sum() == 50 for mask in found.masks)
     assert random.outcome == "not stable" and random.high < found.low

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from circuit_claims.engine.decoder.module_decoder import ModuleDecoder
 from circuit_claims.engine.decoder.transformer import Transformer
-from circuit_claims.engine.edits import Edit
+from circuit_claims.engine.edits import Edit, Site
 from circuit_claims.engine.hooked.decoder import HookedDecoder
 from circuit_claims.engine.paths import Part, Receivers
 from circuit_claims.engine.protocol import Engine
@@ -83,6 +83,11 @@ def parts(found: Any) -> list[Tensor]:
     return [value if isinstance(value, Tensor) else torch.stack(list(value)) for _, value in sorted(fields.items())]
 
 
+def constants(value: Tensor) -> dict[tuple[int, Site], Tensor]:
+    """What an attention layer and an MLP write in place of what they would."""
+    return {(1, "attn_out"): value, (2, "mlp_out"): value}
+
+
 #: Each method, as it is called, and what comes out as tensors.
 METHODS: dict[str, Callable[[Engine, Given], list[Tensor]]] = {
     "run": lambda engine, given: [
@@ -142,7 +147,7 @@ METHODS: dict[str, Callable[[Engine, Given], list[Tensor]]] = {
     "attributions": lambda engine, given: parts(engine.attributions(given.clean, given.corrupted, ANSWERS)),
     "receiver_gradients": lambda engine, given: [
         part
-        for replaced in ({}, {(1, "attn_out"): given.mid, (2, "mlp_out"): given.mid})
+        for replaced in (None, constants(given.mid))
         for part in parts(
             engine.receiver_gradients(
                 given.clean.resid[0], lambda end: engine.answer_logits(end, ANSWERS.clone())[:, 0], replaced

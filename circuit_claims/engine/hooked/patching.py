@@ -119,7 +119,7 @@ def attend(
     model.needs("z")
     batch = Batch(model, 1, len(q))
     if model.group == 1:
-        edits = [Edit(layer, site, value) for site, value in (("q", q), ("k", k), ("v", v))]
+        edits = [Edit(layer, "q", q), Edit(layer, "k", k), Edit(layer, "v", v)]
     else:
         edits = [Edit(layer, "q", q)]
         edits += [Edit(layer, "k", k[:, :, head], head) for head in range(model.n_heads)]
