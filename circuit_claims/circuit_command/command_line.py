@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from circuit_claims.model_options import add_bos, add_loading
 from circuit_claims.option_checks import BOS, BOS_SPELLINGS, contradiction, wrong_seed
@@ -82,7 +82,7 @@ def main(given: Sequence[str]) -> None:
     print(found.sentence, *shown, sep="\n")
 
 
-def _method(spelt: str):
+def _method(spelt: str) -> Any:
     """The method as the library calls it."""
     return {"AtP-QK-fix": "AtP QK fix", "layer-distance": "layer distance"}.get(spelt, spelt.replace("IG-", "IG "))
 

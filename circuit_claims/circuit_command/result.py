@@ -18,7 +18,7 @@ from circuit_claims.edges.written import Ablation
 from circuit_claims.tasks.task import Task
 
 #: Columns of the list of edges.
-COLUMNS = ("sender", "receiver", "kind", "score", "low", "high")
+COLUMNS: tuple[str, ...] = ("sender", "receiver", "kind", "score", "low", "high")
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def test_a_frame_lists_the_largest_scores_first(ioi):
     scores = edge_scores(ioi, "EAP", n=N)
     frame = scores.to_frame(5)
     assert list(frame.columns) == ["sender", "receiver", "kind", "score"] and len(frame) == 5
-    sender, receiver, _, score = next(frame.itertuples(index=False, name=None))
+    sender, receiver, _, score = next(iter(frame.itertuples(index=False, name=None)))
     assert abs(score) == pytest.approx(np.abs(scores.mean).max())
     low, high = scores.of(f"{sender} -> {receiver}").mean_interval()
     assert low < score < high
