@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ours, peers
+from benchmarks import edges, ours, peers
 from benchmarks.gpt2_small_shaped import work
 from benchmarks.table import Row
 from benchmarks.timing import Sweep, Timing, name_of
@@ -64,6 +64,15 @@ SWEEPS = [
         peers.loop_over_mean_ablations,
         4,
         24,
+    ),
+    Sweep(
+        "5,341 edges → logits and the last layer's heads",
+        edges.exact_edges,
+        "a loop over run_with_hooks",
+        edges.loop_over_edges,
+        50,
+        400,
+        peer_thinned=40,
     ),
 ]
 

@@ -36,7 +36,8 @@ def drawn(edges: Sequence[Edge], scores: Sequence[float], families: Mapping[str,
     high = 2 * _MARGIN + len(rows) * _ROW
     places = _places(rows, wide, high)
     of_head = {head: name for name, heads in reversed(list(families.items())) for head in heads}
-    there = [name for name in families if any(_head(node) in families[name] for node in nodes)]
+    named = {of_head.get(head) for node in nodes if (head := _head(node)) is not None}
+    there = [name for name in families if name in named]
     colour = colours(there)
     parts = [f'<rect width="{wide:.0f}" height="{high + _legend_height(there):.0f}" fill="white"/>']
     parts += [_layer_name(row, place) for row in rows if row and (place := places[row[0]])]
