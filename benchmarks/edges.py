@@ -4,12 +4,15 @@ One edge noised at a time: what the sender writes on the corrupted prompts in pl
 receiver reads it, and everything behind it computed anew.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.gpt2_small_shaped import Work
 from benchmarks.peers import Answer
+from circuit_claims.edges.attribution import eap_ig_inputs
 from circuit_claims.edges.changes import Value
 from circuit_claims.edges.edge import Edge
 from circuit_claims.edges.exact import exact_effects
@@ -26,20 +29,30 @@ def into_the_end(work: Work) -> EdgeMask:
     return mask
 
 
-def exact_edges(work: Work, memory: int | None = None) -> Float[Tensor, " edge"]:
-    """The mean logit difference with each of these edges noised, by the engine."""
-    model, clean, corrupted = work.model, work.model.run(work.clean), work.model.run(work.corrupted)
+def value_of(work: Work) -> Callable[[slice], Value]:
+    """The logit difference of some of the prompts."""
 
     def value(some: slice) -> Value:
         def of(streams: Tensor) -> Tensor:
-            logits = model.answer_logits(streams, work.answers[some])
+            logits = work.model.answer_logits(streams, work.answers[some].clone())
             return logits[..., 0] - logits[..., 1]
 
         return of
 
+    return value
+
+
+def exact_edges(work: Work, memory: int | None = None) -> Float[Tensor, " edge"]:
+    """The mean logit difference with each of these edges noised, by the engine."""
+    model, clean, corrupted = work.model, work.model.run(work.clean), work.model.run(work.corrupted)
     mask = into_the_end(work)
-    effects = exact_effects(model, clean, corrupted, value, among=mask, memory=memory)
+    effects = exact_effects(model, clean, corrupted, value_of(work), among=mask, memory=memory)
     return work.difference(clean.resid[-1][:, -1]) - effects[:, torch.from_numpy(mask).to(effects.device)].mean(0)
+
+
+def attributed_edges(work: Work, memory: int | None = None) -> Float[Tensor, "prompt edge"]:
+    """EAP-IG by inputs, in five steps, of all edges there are."""
+    return eap_ig_inputs(work.model, work.model.run(work.clean), work.model.run(work.corrupted), value_of(work), memory=memory)
 
 
 @torch.inference_mode()
