@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from circuit_claims.heads import Head
+from tests.support import claim_projects
 from tests.tasks.contrast.capitals import capitals, task
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -21,10 +21,9 @@ def test_capitals_are_known(contrast_task, expect):
 '''
 
 
-def run(pytester: pytest.Pytester, claim: str, *arguments: str, content: str | None = None):
+def run(project: pytest.Pytester, claim: str, *arguments: str, content: str | None = None):
     """Run a claim that lies beside pairs.csv, and give the result with the rows."""
-    pytester.makeconftest('pytest_plugins = ["circuit_claims.plugin"]\n')
-    folder = pytester.mkdir("mine")
+    folder = project.mkdir("mine")
     (folder / "test_mine.py").write_text(claim, encoding="utf-8")
     with (folder / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["clean", "corrupted", "answer", "foil"])
@@ -32,14 +31,12 @@ def run(pytester: pytest.Pytester, claim: str, *arguments: str, content: str | N
         writer.writerows(capitals())
     if content is not None:
         (folder / "pairs.csv").write_text(content, encoding="utf-8")
-    options = ("--subject", "mini", "--report-dir", "out", "-p", "no:cacheprovider")
-    result = pytester.runpytest_subprocess("mine", *options, *arguments)
-    return result, json.loads((pytester.path / "out" / "claims.json").read_text(encoding="utf-8"))["rows"]
+    return claim_projects.run(project, "mine", *arguments)
 
 
-def test_a_claim_reads_the_pairs_beside_it(pytester):
+def test_a_claim_reads_the_pairs_beside_it(project):
     result, (row, half) = run(
-        pytester,
+        project,
         CLAIM
         + f'''
 def test_half(contrast_task, expect):
@@ -53,16 +50,16 @@ def test_half(contrast_task, expect):
 
 
 @pytest.mark.parametrize("option", ["--shuffle-pairs", "--cc-shuffle-pairs"])
-def test_a_true_claim_turns_false_where_answers_are_dealt_out_anew(pytester, option):
-    result, (row,) = run(pytester, CLAIM, option)
+def test_a_true_claim_turns_false_where_answers_are_dealt_out_anew(project, option):
+    result, (row,) = run(project, CLAIM, option)
     assert row["verdict"] == "refuted" and result.ret == 1
     assert row["quantity"] == "logit difference, answers dealt out anew among pairs of other clusters"
     assert row["counterexample"]["population"].startswith("46 pairs of pairs.csv, answers dealt out anew")
     result.stdout.fnmatch_lines(["*a control: the answers of pairs of your own are dealt out anew*"])
 
 
-def test_what_is_wrong_with_the_pairs_is_one_sentence(pytester):
-    result, (row,) = run(pytester, CLAIM, content="clean,corrupted,answer\na b,a c,d\n")
+def test_what_is_wrong_with_the_pairs_is_one_sentence(project):
+    result, (row,) = run(project, CLAIM, content="clean,corrupted,answer\na b,a c,d\n")
     assert row["verdict"] == "invalid" and row["reason"].startswith("pairs.csv has no column 'foil' (its columns: ")
     assert "Traceback" not in result.stdout.str() and "contrasts.py" not in result.stdout.str()
 
