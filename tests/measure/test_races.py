@@ -24,7 +24,8 @@ from circuit_claims.measure.grid_statistics import (
     size_at_head,
 )
 from circuit_claims.measure.measurement import Measurement
-from circuit_claims.measure.races import Expected, Race
+from circuit_claims.measure.races import Expected, Race, layers
+from circuit_claims.measure.races.layers import EarliestLayerRace
 from circuit_claims.measure.races.looks import with_first_looks
 from circuit_claims.measure.races.ranks import RankRace
 from circuit_claims.measure.samples import Grid, GridStatistic, Samples
@@ -192,6 +193,20 @@ def test_the_layer_of_the_brightest_is_seldom_wrong(noise):
     assert rate_of(HOLDS, population(means, NOISES[noise]), statistic.race, 1, np.inf, statistic) <= most(RUNS)
     means[0, 0] = 1.0 - 1e-9
     assert rate_of(REFUTED, population(means, NOISES[noise]), statistic.race, 1, np.inf, statistic) <= most(RUNS)
+
+
+def test_pairs_that_are_tested_together_are_tested_as_one_by_one(monkeypatch):
+    statistic = earliest_layer_of_the_brightest(3)
+    grid = population(CROWD, skewed)(np.random.default_rng(0))
+    counted = np.where(np.arange(32).reshape(4, 8) % 5, 120, 30)  # some cells were left behind
+    taken = GridStatistic(part(grid, 120, counted), statistic, "x", "")
+    together, one_by_one = (EarliestLayerRace((4, 8), 3, CONFIDENCE) for _ in range(2))
+    found = together.look(taken, Expected(1, np.inf))
+    monkeypatch.setattr(layers, "AT_ONCE", 1)
+    assert one_by_one.look(taken, Expected(1, np.inf)) == found
+    for ours, theirs in zip(vars(together).values(), vars(one_by_one).values(), strict=True):
+        assert np.allclose(ours, theirs, rtol=1e-9, atol=0), "within rounding: sums are added up in another order"
+    assert (together._against_above < 0.5).sum() > 50, "something was tested"
 
 
 READ = {

@@ -11,6 +11,8 @@ from circuit_claims.measure.samples import Grid, GridStatistic
 
 #: Cells beside the k highest that the others are held against: one of the k may turn out to be none of them.
 SPARE = 2
+#: Differences of pairs of cells, template by template, that are tested in one go.
+AT_ONCE = 100_000
 
 
 class EarliestLayerRace:
@@ -38,11 +40,16 @@ class EarliestLayerRace:
             return observed, observed, observed
         of_template = ByTemplate.of(grid)
         now = of_template.cells
-        for place, cell in enumerate(now):
-            others = now != cell
-            tests = of_template.above(of_template.over(place)[:, others])
+        at_once = max(1, AT_ONCE // max(1, of_template.totals.size))
+        for start in range(0, len(now), at_once):
+            places = np.arange(start, min(start + at_once, len(now)))
+            differences = of_template.over_each(places)
+            tests = of_template.above(differences.reshape(len(differences), -1))
+            pairs = np.ix_(now[places], now)
             for lowest, found in zip((self._against_not_above, self._against_above), tests, strict=True):
-                lowest[cell, now[others]] = np.minimum(lowest[cell, now[others]], found)
+                of_pairs = found.reshape(len(places), -1)
+                of_pairs[np.arange(len(places)), places] = 1.0  # a cell is not tested against itself
+                lowest[pairs] = np.minimum(lowest[pairs], of_pairs)
         low = self._layers[self._possible].min(initial=self._shape[0] - 1)
         high = self._layers[self._certain].min(initial=self._shape[0] - 1)
         return observed, min(float(low), observed), max(float(high), observed)

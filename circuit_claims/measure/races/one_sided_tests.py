@@ -53,8 +53,12 @@ class ByTemplate:
 
         A difference within rounding is none: its sign may be the same on every template, and is the machine's doing.
         """
-        differences = self.totals - self.totals[:, [place]]
-        differences[np.abs(differences) <= ties.rounding(self.totals)] = 0
+        return self.over_each(np.array([place]))[:, 0]
+
+    def over_each(self, places: Int[np.ndarray, " one"]) -> Float[np.ndarray, "template one cell"]:
+        """The same over several cells at once."""
+        differences = self.totals[:, None, :] - self.totals[:, places, None]
+        differences[np.abs(differences) <= ties.rounding(self.totals)[:, :, None]] = 0
         return differences
 
 
