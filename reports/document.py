@@ -7,6 +7,7 @@ alike.
 import base64
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,30 @@ def document(template: str, *, scripted: bool = False, **values: Any) -> str:
 
     scripted: whether it carries the report's script, by which its tables sort and its claims are filtered.
     """
-    environment = Environment(
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8") if scripted else ""
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            # Only the script with this hash may run: should a prompt ever get past the escaping, the browser refuses it.
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **values,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Made once, since it keeps the templates that it has compiled; one whose file has changed is compiled anew."""
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8") if scripted else ""
-    return environment.get_template(template).render(
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        # Only the script with this hash may run: should a prompt ever get past the escaping, the browser refuses it.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **values,
     )
 
 
