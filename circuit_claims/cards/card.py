@@ -10,7 +10,7 @@ The file itself is of the IOI circuit. What is said of other circuits stands in 
 
 import tomllib
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +329,20 @@ def _unfinished(whole: Entry) -> tuple[str, ...]:
     return tuple(missing)
 
 
+def _read_again(path: Path) -> Card:
+    """A card that ships, read anew only where its files have changed: each run looks for its subject's several times."""
+    try:
+        files = tuple(file.read_bytes() for file in (path, *chapter_files(path)))
+    except OSError:
+        return read_card(path)  # which says what is wrong
+    return _read_once(path, files)
+
+
+@lru_cache(maxsize=16)
+def _read_once(path: Path, files: tuple[bytes, ...]) -> Card:
+    return read_card(path)
+
+
 def _reasons(path: Path, table: dict[str, Any]) -> dict[str, str]:
     """[known_false]: for each claim's id in this version, why it is false."""
     entry = Entry(path, "[known_false]", table)
@@ -384,13 +398,13 @@ def find_card(name: str) -> Card:
     path = CARD_DIR / f"{name}.toml"
     if not path.is_file():
         raise CardError(f"there is no card {name!r}: name one of {there}, or the path of your own .toml file, with --card")
-    return held_against(read_card(path))
+    return held_against(_read_again(path))
 
 
 def card_for_model(model: str) -> Card | None:
     """The card that lists this hub id or name among its models, if one does."""
     for path in sorted(CARD_DIR.glob("*.toml")):
-        card = read_card(path)
+        card = _read_again(path)
         if model in card.models or model == card.name:
             return held_against(card)
     return None
