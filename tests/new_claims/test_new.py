@@ -40,13 +40,13 @@ def new(*arguments: str) -> None:
     main([*arguments])
 
 
-def test_what_it_writes_runs_as_written(pytester: pytest.Pytester, capsys):
+def test_what_it_writes_runs_as_written(pytester: pytest.Pytester, same_profile: None, capsys):
     write_pairs(pytester.path / "capitals.csv", list(capitals()))
     new("capital", "--pairs", "capitals.csv", "--subject", "mini")
     said = capsys.readouterr().out
     assert "capital: 5 claims" in said and "pytest capital --subject mini" in said
     options = ("--subject", "mini", "--report-dir", "out", "--hypothesis-profile", "fast", "-p", "no:cacheprovider")
-    result = pytester.runpytest_subprocess("-p", "circuit_claims.plugin", "capital", *options)
+    result = pytester.runpytest_inprocess("-p", "circuit_claims.plugin", "capital", *options)
     rows = json.loads((pytester.path / "out" / "claims.json").read_text(encoding="utf-8"))["rows"]
     assert result.ret == 0 and len(rows) == 5
     assert {row["basis"] for row in rows} == {"re-measured"}
