@@ -1,6 +1,7 @@
 """A run as a file: what it may say, what is refused, and that it makes the same run again."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -158,19 +159,20 @@ def test_the_answer_is_ahead(ioi, expect):
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_the_file_beside_a_report_makes_the_same_run_again(pytester: pytest.Pytester, workers: str):
+def test_the_file_beside_a_report_makes_the_same_run_again(pytester: pytest.Pytester, same_profile: None, workers: str):
     pytester.mkdir("mine").joinpath("test_mine.py").write_text(CLAIM, encoding="utf-8")
     common = ("-p", "circuit_claims.plugin", "-p", "no:cacheprovider")
     first = ("mine", "--subject", "mini", "--prompts", "40", "--seed", "3", "--report-dir", "out", "-n", workers)
-    assert pytester.runpytest_subprocess(*common, *first).ret == 0
+    assert pytester.runpytest_inprocess(*common, *first).ret == 0
     written = yaml.safe_load((pytester.path / "out" / "run.yaml").read_text(encoding="utf-8"))
     assert (written["subject"], written["claims"], written["report"]) == ("mini", ["../mine"], ".")
     assert written["options"]["prompts"] == 40 and written["options"]["seed"] == 3 and written["workers"] == int(workers)
     assert written["made_with"]["device"] == "cpu" and written["made_with"]["weights_sha256"]
     again = read_run_file(pytester.path / "out" / "run.yaml")
-    extra = ["--report-dir", "again"]
+    assert ("-n", workers) in pairwise([*pytest_arguments(again), ""]) or workers == "0"
+    extra = ["--report-dir", "again", "-n", "0"]  # what a worker has found is found without one, too
     arguments = [*claims_of(again), *pytest_arguments(again, extra), *extra]
-    assert pytester.runpytest_subprocess(*common, *arguments).ret == 0
+    assert pytester.runpytest_inprocess(*common, *arguments).ret == 0
     rows = [json.loads((pytester.path / name / "claims.json").read_text(encoding="utf-8"))["rows"] for name in ("out", "again")]
     for row in (*rows[0], *rows[1]):
         del row["duration_s"]
