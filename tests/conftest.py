@@ -17,8 +17,8 @@ from tests.support.claim_projects import project, same_profile  # noqa: F401 - f
 from tests.support.hub_caches import cache, hub, network  # noqa: F401 - fixtures
 from tests.support.tiny_models import save_tiny_card, save_tiny_gpt2
 
-# A run inside a test ends as pytest's own do, with passes of the garbage collector over all that is there: most of it are modules,
-# which are no garbage, and looking through them took half of the time of a run of one claim.
+# A run inside a test ends as any of pytest does, with passes of the garbage collector over all that is there: mostly modules,
+# which are no garbage. Looking through them took up to half of the time of a run of one claim.
 gc.freeze()
 
 LAYERS, HEADS, WIDTH = 3, 4, 32
