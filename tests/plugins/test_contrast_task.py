@@ -3,16 +3,14 @@
 import csv
 import io
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from circuit_claims.heads import Head
+from tests.docs.pages import blocks, page
 from tests.support import claim_projects
 from tests.tasks.contrast.capitals import capitals, task
-
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 CLAIM = '''
 def test_capitals_are_known(contrast_task, expect):
@@ -64,17 +62,17 @@ def test_what_is_wrong_with_the_pairs_is_one_sentence(project):
     assert "Traceback" not in result.stdout.str() and "contrasts.py" not in result.stdout.str()
 
 
-def test_the_calls_that_the_readme_shows_are_there(mini):
+def test_the_calls_that_the_documentation_shows_are_there(mini):
     """Each is made on its pairs and taken; a call in a backquote begins with a dot or with the fixture."""
-    section = README[README.index("## Your own behaviour") : README.index("## What the suite covers")]
-    (pair,) = csv.DictReader(io.StringIO(re.search(r"```csv\n(.*?)```", section, re.S)[1]))
+    text = page("how-to/pairs.md")
+    (pair,) = csv.DictReader(io.StringIO(blocks(text, "csv")[0]))
     known = {row["clean"]: row["answer"] for row in capitals()}
     assert (known[pair["clean"]], known[pair["corrupted"]]) == (pair["answer"], pair["foil"])
-    calls = re.findall(r"`(?:contrast_task\(\"capitals.csv\"\))?(\.\w+\(.*?)`", section)
+    calls = re.findall(r"`(?:contrast_task\(\"capitals.csv\"\))?(\.\w+\(.*?)`", text)
     assert len(calls) == 10
     given = {"task": task(mini), "heads": [Head(0, 6)], "nodes": [(Head(0, 6), "END")]}
     for call in calls:
-        measured = eval(f"task{call}", given)  # what the README says, and nothing else
+        measured = eval(f"task{call}", given)  # what the page says, and nothing else
         if call == ".direct_attribution()":
             measured = measured.heads()
         if call == ".probes()":

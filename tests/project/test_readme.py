@@ -1,25 +1,58 @@
-"""The README's promises that can be run."""
+"""What the README and the pages of docs/ promise, as far as it can be run or looked up."""
 
 import json
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.support.claim_runs import run_pytest
+from tests.docs.pages import EVERYTHING, PAGES, ROOT, anchors, blocks, page, section
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = PAGES["README.md"]
+#: Commands of which a page may name an option by itself.
+MODULES = {
+    "discover": "circuit_claims.discovery",
+    "audit": "circuit_claims.audit",
+    "train-sae": "circuit_claims.training.train_sae",
+}
 
 
 def example() -> str:
-    """The complete claim in the section "Add a claim"."""
-    section = README[README.index("## Add a claim") :]
-    return re.search(r"```python\n(.*?)```", section, re.S)[1]
+    """The complete claim in the README's section "A claim"."""
+    (claim,) = blocks(section(README, "A claim"), "python")
+    return claim
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Each line of a block of commands, with its page, as words."""
+    for name, text in PAGES.items():
+        for block in blocks(text):
+            for line in block.splitlines():
+                if line:
+                    yield name, shlex.split(line, comments=True)
+
+
+@cache
+def help_of(*module: str) -> str:
+    command = [sys.executable, "-m", *module, "--help"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_readme_is_two_screens_long():
+    assert len(README.encode()) <= 8 * 1024
 
 
 def test_the_example_claim_is_under_ten_lines():
     assert len(example().strip().splitlines()) < 10
+
+
+def test_the_tutorial_shows_the_readmes_claim():
+    assert example() in blocks(page("tutorial/first-claim.md"), "python")
 
 
 def test_the_example_claim_runs_and_has_its_row(pytester: pytest.Pytester, same_profile: None):
@@ -38,40 +71,129 @@ def test_the_example_claim_runs_and_has_its_row(pytester: pytest.Pytester, same_
     assert row["n"] >= 30 and row["ci_low"] < row["observed"] < row["ci_high"]
 
 
-def test_every_file_that_the_readme_names_exists():
-    for path in re.findall(r"`((?:claims|fixtures|reports|tests|training|docs)/[\w./-]+)`", README):
+@pytest.mark.parametrize("name", PAGES)
+def test_every_file_that_a_page_names_exists(name):
+    for path in re.findall(r"`((?:circuit_claims|claims|fixtures|reports|tests|benchmarks|docs)/[\w./-]+)`", PAGES[name]):
         if not path.startswith("reports/out") and path != "claims/ioi/test_mine.py":
             assert (ROOT / path).exists(), path
-    for path in re.findall(r"\]\(((?!http)[\w./-]+)\)", README):
-        assert (ROOT / path).exists(), path
 
 
-def test_every_option_that_the_readme_names_is_one(capsys: pytest.CaptureFixture[str]):
-    from circuit_claims import cli
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_of_a_page_leads_somewhere(name):
+    for link in re.findall(r"\]\(((?!http)[^)]+)\)", PAGES[name]):
+        target, _, anchor = link.partition("#")
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), link
+        assert not anchor or anchor in anchors(path.read_text(encoding="utf-8")), link
 
-    helped = run_pytest("--help").stdout
-    for command in ("train-sae", "audit", "discover"):
-        with pytest.raises(SystemExit):
-            cli.app([command, "--help"], prog_name="circuit-claims")
-        helped += capsys.readouterr().out
-    for option in set(re.findall(r"`(--[a-z-]+)", README)):
+
+def test_every_page_is_reached_from_the_start_page():
+    linked = {
+        (Path("docs") / link.partition("#")[0]).as_posix() for link in re.findall(r"\]\(([\w./-]+\.md)", page("index.md"))
+    }
+    assert linked == set(PAGES) - {"README.md", "docs/index.md"}
+
+
+def test_every_option_that_a_page_names_is_one():
+    helped = "".join(map(help_of, ("pytest", *MODULES.values())))
+    for option in set(re.findall(r"`(--[a-z-]+)", EVERYTHING)):
         assert option in helped, option
 
 
-def test_every_expectation_that_the_readme_names_exists():
+def test_every_command_that_a_page_shows_is_understood():
+    """Its target, its command and its options exist; what names a model or a file is the reader's."""
+    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    seen = set()
+    for name, (program, *words) in commands():
+        first = words[0] if words else ""
+        if program == "make":
+            assert first in targets, (name, first)
+            continue
+        assert program in ("pytest", "circuit-claims", "python", "source", "git", "pip", "pre-commit"), (name, program)
+        seen.add(program)
+        if program == "pytest" or (program, first) == ("circuit-claims", "run"):
+            helped = help_of("pytest") + "--config"
+        elif program == "circuit-claims":
+            own_claims = first == "audit" and words[1:2] and not words[1].startswith("-")
+            command = words[:2] if first == "report" or own_claims else words[:1]
+            helped = help_of("circuit_claims", *command)
+        else:
+            continue
+        for word in words:
+            assert not word.startswith("-") or word.split("=")[0] in helped, (name, word)
+    assert {"pytest", "circuit-claims"} <= seen
+
+
+def test_every_option_has_its_line_in_the_reference():
+    from circuit_claims.fixtures.options import OPTIONS
+
+    assert not {name for name in OPTIONS if f"`--{name}" not in page("reference/options.md")}
+
+
+def test_every_command_has_its_line_in_the_reference():
+    listed = re.findall(r"^│ (\S+) ", help_of("circuit_claims").partition("Commands")[2], re.M)
+    assert len(listed) > 10
+    assert not {name for name in listed if f"`circuit-claims {name}" not in page("reference/commands.md")}
+
+
+def test_every_target_of_make_has_its_line_in_the_reference():
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    assert not {name for name in phony.split() if f"`make {name}" not in page("reference/commands.md")}
+
+
+def test_every_verdict_and_basis_has_its_line_in_the_reference():
+    from circuit_claims.cards.bases import BASES
+    from circuit_claims.verdicts.rows import VERDICTS
+
+    words = page("reference/verdicts.md")
+    assert not {word for word in VERDICTS if f"| {word} |" not in words}
+    assert not {word for word in BASES if word not in words}
+
+
+def test_every_column_of_a_row_has_its_line_in_the_reference():
+    from circuit_claims.verdicts.rows import COLUMNS
+
+    listed = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", page("reference/rows.md"), re.M)))
+    assert set(listed) == set(COLUMNS) - {"_"}
+
+
+def test_the_card_on_the_reference_page_can_be_read(tmp_path):
+    from circuit_claims.cards.card import _CARD_KEYS, read_card
+    from circuit_claims.heads import Head
+
+    text = page("reference/card.md")
+    (shown,) = blocks(text, "toml")
+    (tmp_path / "my-card.toml").write_text(shown, encoding="utf-8")
+    card = read_card(tmp_path / "my-card.toml")
+    assert card.heads("name mover") == (Head(9, 9), Head(9, 6), Head(10, 0))
+    assert (card["logit_difference"].low, card["logit_difference"].high) == (3.41, 3.71)
+    assert not {key for key in _CARD_KEYS if f"`{key}`" not in text and f"`[{key}" not in text}
+
+
+@pytest.mark.parametrize("name", ["how-to/own-project.md", "how-to/single-experiments.md"])
+def test_the_python_that_a_page_shows_runs(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (shown,) = blocks(page(name), "python")
+    given: dict = {}
+    exec(shown, given)
+    if "sweep" in given:
+        assert given["sweep"].estimate.shape == (4, 8)
+    else:
+        assert 1 <= given["result"].crossover_layer <= 4
+
+
+def test_every_expectation_that_a_page_names_exists():
     """What can be measured is run, call by call, in tests/tasks/test_advertised_calls.py."""
     from circuit_claims.verdicts.expect import Expectation
 
-    section = README[README.index("- **What can be expected**") : README.index("- **Coordinates and numbers")]
-    names = set(re.findall(r"\.([a-z_]+)\(", section))
+    names = set(re.findall(r"\.([a-z_]+)\(", section(page("reference/claims.md"), "What can be expected")))
     assert len(names) >= 10
     for name in names - {"contains"}:
         assert hasattr(Expectation, name), name
 
 
 def test_every_claim_of_the_coverage_table_exists():
-    section = README[README.index("## What the suite covers") : README.index("## Use your own model")]
-    named = re.findall(r"`(?:(\w+)/)?(test_\w+\.py)::(test_\w+)(?:\[[^`]*\])?`", section)
+    named = re.findall(r"`(?:(\w+)/)?(test_\w+\.py)::(test_\w+)(?:\[[^`]*\])?`", page("reference/coverage.md"))
     folders = {path.name for path in (ROOT / "claims").iterdir() if list(path.glob("test_*.py"))}
     assert len(named) > 150 and {folder or "ioi" for folder, _, _ in named} - {"tests"} == folders
     for folder, file, test in named:
@@ -80,23 +202,24 @@ def test_every_claim_of_the_coverage_table_exists():
 
 
 def test_the_coverage_table_has_every_number_of_the_catalogue():
-    rows = re.findall(r"^\| (IOI-\d\d) \|", README, re.M)
+    coverage = page("reference/coverage.md")
+    rows = re.findall(r"^\| (IOI-\d\d) \|", coverage, re.M)
     assert rows == [f"IOI-{i:02d}" for i in (*range(1, 23), *range(30, 38))]
     others = {"TLM": 33, "ARE": 7, "IND": 6, "GT": 8, "CS": 8, "SUC": 9, "SAE": 11}
-    first_cells = " ".join(re.findall(r"^\| ([^|]*) \|", README, re.M))
+    first_cells = " ".join(re.findall(r"^\| ([^|]*) \|", coverage, re.M))
     for prefix, last in others.items():
         there = set(re.findall(rf"{prefix}-\d\d", first_cells))
         assert there >= {f"{prefix}-{i:02d}" for i in range(1, last + 1)}, prefix
     assert {"S0", "S1", "S2", "S3", "S4"} <= set(re.findall(r"S\d", first_cells))
 
 
-def test_the_statistical_test_that_the_readme_shows_runs(mini):
+def test_the_statistical_test_that_a_page_shows_runs(mini):
     """On mini, whose circuit is known to fall short of the model on nearly every prompt."""
     from circuit_claims.measure.circuit_tests import equivalence
     from circuit_claims.prompts.ioi import Population
     from circuit_claims.tasks.ioi.task import IOI
 
-    (shown,) = re.findall(r"`(equivalence\(.+\)\.reject)`", README)
+    (shown,) = re.findall(r"`(equivalence\(.+\)\.reject)`", page("reference/claims.md"))
     ioi = IOI(subject=mini, seed=0, chunk=40, population=Population(), prepend_bos=False)
     assert eval(shown, {"equivalence": equivalence, "ioi": ioi, "card": mini.card}) is True
     assert (

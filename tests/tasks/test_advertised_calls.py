@@ -1,4 +1,4 @@
-"""Every call that the README and the modules of tasks advertise, run: on `mini`, or on a subject with the words it lacks."""
+"""Every call that the documentation and modules of tasks advertise, run: on `mini`, or on one with the words it lacks."""
 
 import ast
 import inspect
@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,10 +35,10 @@ from circuit_claims.tasks.probing.task import Probes
 from circuit_claims.tasks.successors.counting import CountingTask
 from circuit_claims.tasks.successors.next_scores import Successors
 from circuit_claims.tasks.tokenizer.task import Tokens
+from tests.docs.pages import page, section
 from tests.support.letter_tokens import letter_subject
 from tests.tasks.weights.test_successors import save_counting_model, subject_of
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 #: Prompts that are measured: one of each order of two templates.
 N = 4
 TEXT = "When John and Mary went to the store, John gave a drink to"
@@ -62,9 +61,9 @@ def alternatives(call: str) -> Iterator[str]:
     return ("".join(chosen) for chosen in itertools.product(*choices))
 
 
-def advertised_by_the_readme() -> list[str]:
-    section = README[README.index("- **What can be measured**") : README.index("- **What can be expected**")]
-    calls = [call for call in re.findall(r"`([^`]+)`", section) if "(" in call]
+def advertised_by_the_documentation() -> list[str]:
+    text = section(page("reference/claims.md"), "What can be measured")
+    calls = [call for call in re.findall(r"`([^`]+)`", text) if "(" in call]
     return [one for call in calls for one in alternatives(call)]
 
 
@@ -206,13 +205,13 @@ def runs(call: str, words: Words) -> None:
     assert np.isfinite(values).all() and found.quantity, call
 
 
-@pytest.mark.parametrize("call", advertised_by_the_readme())
-def test_a_call_of_the_readme_runs(call: str, words: Words):
+@pytest.mark.parametrize("call", advertised_by_the_documentation())
+def test_a_call_of_the_documentation_runs(call: str, words: Words):
     runs(call, words)
 
 
-def test_the_readme_advertises_every_chapter_and_operation():
-    calls = advertised_by_the_readme()
+def test_the_documentation_advertises_every_chapter_and_operation():
+    calls = advertised_by_the_documentation()
     assert len(calls) > 80 and {call.split(".")[0] for call in calls} >= {
         "ioi", "repeated", "induction", "prefixes", "published_text(text)", "facts", "greater_than", "acronyms", "counting",
         "successors", "copy_suppression", "probes", "sae_numbers", "sae_features", "sae_ioi", "weights", "tokens",
