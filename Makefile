@@ -10,7 +10,7 @@ define quoted
 '$(subst ','\'',$(value $(1)))'
 endef
 
-.PHONY: claims test lint mini smollm2 sae discover audit bench clean
+.PHONY: claims test lint mini smollm2 sae discover audit bench docs clean
 
 ## The main job: the IOI claims on GPT-2 small where it is in the local cache, else on the embedded model.
 claims: $(READY)
@@ -51,9 +51,15 @@ discover: $(READY)
 audit: $(READY)
 	$(BIN)/python -m circuit_claims.audit $(ARGS)
 
-## Time the engine against TransformerLens and plain loops: the table in the README (forty minutes on 2 cores; ARGS=--quick, a few).
+## Time the engine against TransformerLens and plain loops: the tables of docs/explanation/benchmarks.md (forty minutes on 2 cores; ARGS=--quick, a few).
 bench: $(READY)
 	$(BIN)/python -m pytest benchmarks --benchmark-quiet $(ARGS)
+
+## Build the documentation into site/; a warning is an error. Its packages are not pinned: they are needed for nothing else.
+docs: $(READY)
+	$(BIN)/python -c 'import mkdocs, material, mkdocstrings_handlers.python' 2>/dev/null || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
 
 # The stamp is written last, so that an interrupted installation is taken up again.
 $(READY): requirements.lock pyproject.toml
@@ -64,4 +70,4 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build circuit_claims.egg-info reports/out .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) build site circuit_claims.egg-info reports/out .pytest_cache .hypothesis .ruff_cache
