@@ -1,14 +1,14 @@
-"""The documentation as text: the README and every page of docs/, for the tests that hold it against the code."""
+"""The documentation as text: the README, its neighbours and the pages of docs/, for tests that hold it against the code."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-#: Every page by its path from the project's root, the README first.
+#: Every page by its path from the project's root: those that lie there, and those of the site.
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
+    for path in (*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")))
 }
 EVERYTHING = "\n".join(PAGES.values())
 
