@@ -15,11 +15,7 @@ from tests.docs.pages import EVERYTHING, PAGES, ROOT, anchors, blocks, page, sec
 
 README = PAGES["README.md"]
 #: Commands of which a page may name an option by itself.
-MODULES = {
-    "discover": "circuit_claims.discovery",
-    "audit": "circuit_claims.audit",
-    "train-sae": "circuit_claims.training.train_sae",
-}
+COMMANDS = ("discover", "audit", "train-sae", "circuit")
 
 
 def example() -> str:
@@ -95,7 +91,7 @@ def test_every_page_is_reached_from_the_start_page():
 
 
 def test_every_option_that_a_page_names_is_one():
-    helped = "".join(map(help_of, ("pytest", *MODULES.values())))
+    helped = help_of("pytest") + "".join(help_of("circuit_claims", command) for command in COMMANDS)
     for option in set(re.findall(r"`(--[a-z-]+)", EVERYTHING)):
         assert option in helped, option
 
@@ -177,7 +173,7 @@ def test_the_card_on_the_reference_page_can_be_read(tmp_path):
     assert not {key for key in _CARD_KEYS if f"`{key}`" not in text and f"`[{key}" not in text}
 
 
-@pytest.mark.parametrize("name", ["how-to/own-project.md", "how-to/single-experiments.md"])
+@pytest.mark.parametrize("name", ["how-to/own-project.md", "how-to/single-experiments.md", "how-to/circuit-of-edges.md"])
 def test_the_python_that_a_page_shows_runs(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (shown,) = blocks(page(name), "python")
@@ -185,6 +181,8 @@ def test_the_python_that_a_page_shows_runs(name, monkeypatch, tmp_path):
     exec(shown, given)
     if "sweep" in given:
         assert given["sweep"].estimate.shape == (4, 8)
+    elif "scores" in given:
+        assert len(given["scores"].to_frame(20)) == 20
     else:
         assert 1 <= given["result"].crossover_layer <= 4
 
