@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import circuit_claims as cc
-from circuit_claims.cards.card import find_card
+from circuit_claims.cards.find import find_card
 from circuit_claims.measure.grid_statistics import (
     cell,
     earliest_layer_of_the_brightest,

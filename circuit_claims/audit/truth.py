@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from circuit_claims.audit.controls import OWN_CARD
 from circuit_claims.audit.task import falls_with_the_task
-from circuit_claims.cards.card import Card, find_card
+from circuit_claims.cards.card import Card
+from circuit_claims.cards.find import find_card
 from circuit_claims.controls.plan import Job, Plan, plan
 from circuit_claims.controls.planted import MUTILATIONS
 from circuit_claims.controls.random_weights import GPT2_SMALL

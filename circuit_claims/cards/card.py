@@ -10,7 +10,7 @@ The file itself is of the IOI circuit. What is said of other circuits stands in 
 
 import tomllib
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -329,20 +329,6 @@ def _unfinished(whole: Entry) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def _read_again(path: Path) -> Card:
-    """A card that ships, read anew only where its files have changed: each run looks for its subject's several times."""
-    try:
-        files = tuple(file.read_bytes() for file in (path, *chapter_files(path)))
-    except OSError:
-        return read_card(path)  # which says what is wrong
-    return _read_once(path, files)
-
-
-@lru_cache(maxsize=16)
-def _read_once(path: Path, files: tuple[bytes, ...]) -> Card:
-    return read_card(path)
-
-
 def _reasons(path: Path, table: dict[str, Any]) -> dict[str, str]:
     """[known_false]: for each claim's id in this version, why it is false."""
     entry = Entry(path, "[known_false]", table)
@@ -379,32 +365,3 @@ def _table(path: Path, data: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(data.get(key, {}), dict):
         raise CardError(f"the card {path}: {key!r} is not a table: write [{key}] with its keys")
     return data.get(key, {})
-
-
-def find_card(name: str) -> Card:
-    """A card by its name (`gpt2-small`) or by the path of a TOML file.
-
-    Raises CardError where there is none, and says which there are.
-    """
-    there = ", ".join(sorted(entry.stem for entry in CARD_DIR.glob("*.toml")))
-    path = Path(name).expanduser()
-    if path.suffix == ".toml" or len(path.parts) > 1:
-        if not path.is_file():
-            what = "a folder" if path.is_dir() else "no file"
-            raise CardError(
-                f"there is {what} at {name!r}: give the path of a card's .toml file, or one of {there}, with --card"
-            )
-        return held_against(read_card(path))
-    path = CARD_DIR / f"{name}.toml"
-    if not path.is_file():
-        raise CardError(f"there is no card {name!r}: name one of {there}, or the path of your own .toml file, with --card")
-    return held_against(_read_again(path))
-
-
-def card_for_model(model: str) -> Card | None:
-    """The card that lists this hub id or name among its models, if one does."""
-    for path in sorted(CARD_DIR.glob("*.toml")):
-        card = _read_again(path)
-        if model in card.models or model == card.name:
-            return held_against(card)
-    return None

@@ -7,7 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from circuit_claims.cards.card import NONE, Card, card_for_model, find_card, held_against
+from circuit_claims.cards.card import NONE, Card, held_against
+from circuit_claims.cards.find import card_for_model, find_card
 from circuit_claims.controls.names import modelled_on
 from circuit_claims.models.hub_name import ALIASES, without_revision
 

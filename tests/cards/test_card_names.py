@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from circuit_claims.cards.card import CARD_DIR, CardError, find_card, read_card
+from circuit_claims.cards.card import CARD_DIR, CardError, read_card
+from circuit_claims.cards.find import find_card
 from circuit_claims.cards.names import KINDS, _known, meant_by
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,8 @@ import tomllib
 
 import pytest
 
-from circuit_claims.cards.card import CARD_DIR, MEASURED, PUBLISHED, CardError, find_card, read_card
+from circuit_claims.cards.card import CARD_DIR, MEASURED, PUBLISHED, CardError, read_card
+from circuit_claims.cards.find import find_card
 from circuit_claims.cards.settings import CardSettings, difference, names_in_short, other_weights
 from circuit_claims.discovery import card_text
 from circuit_claims.prompts.words import NAMES

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from circuit_claims.cards.card import CARD_DIR, Card, CardError, Family, Published, Reading, find_card, read_card
+from circuit_claims.cards.card import CARD_DIR, Card, CardError, Family, Published, Reading, read_card
+from circuit_claims.cards.find import find_card
 from circuit_claims.heads import Head
 from circuit_claims.untested import Untested
 

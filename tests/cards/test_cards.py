@@ -6,7 +6,8 @@ from unittest import SkipTest
 
 import pytest
 
-from circuit_claims.cards.card import CARD_DIR, Card, CardError, Published, find_card, read_card
+from circuit_claims.cards.card import CARD_DIR, Card, CardError, Published, read_card
+from circuit_claims.cards.find import find_card
 from circuit_claims.heads import Head
 from circuit_claims.subjects.card_choice import card_for
 from circuit_claims.untested import Untested

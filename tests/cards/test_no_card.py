@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from circuit_claims.cards.card import NONE, Card, find_card
+from circuit_claims.cards.card import NONE, Card
+from circuit_claims.cards.find import find_card
 from circuit_claims.cards.floors import LITTLE, NEARLY_EVERY, at_least, at_most
 from circuit_claims.heads import Head
 from circuit_claims.models.subject_error import SubjectError

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from circuit_claims.cards.card import find_card
+from circuit_claims.cards.find import find_card
 from circuit_claims.controls.construction import HEADS, LAYERS, planted_weights
 from circuit_claims.controls.plan import (
     BACKUPS,

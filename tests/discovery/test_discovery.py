@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuit_claims.cards.card import CARD_DIR, Card, find_card, read_card
+from circuit_claims.cards.card import CARD_DIR, Card, read_card
+from circuit_claims.cards.find import find_card
 from circuit_claims.cards.settings import CardSettings
 from circuit_claims.discovery import card_text, families, family_search, tables, values
 from circuit_claims.discovery.__main__ import main

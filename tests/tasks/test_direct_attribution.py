@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from circuit_claims.cards.card import find_card
+from circuit_claims.cards.find import find_card
 from circuit_claims.discovery.chapters import Chapter, direct
 from circuit_claims.discovery.survey import Survey
 from circuit_claims.heads import Head

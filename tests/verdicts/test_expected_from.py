@@ -14,7 +14,8 @@ from circuit_claims.cards.bases import (
     PUBLISHED_ELSEWHERE,
     RE_MEASURED,
 )
-from circuit_claims.cards.card import Card, Published, find_card
+from circuit_claims.cards.card import Card, Published
+from circuit_claims.cards.find import find_card
 from circuit_claims.cards.floors import at_least, at_most
 from circuit_claims.heads import Head
 from circuit_claims.measure.samples import Grid, Samples
