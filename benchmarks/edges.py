@@ -84,21 +84,19 @@ def loop_over_edges(work: Work, every: int) -> Answer:
         edge = edges[place]
         layer, head, which = edge.receiver
         if layer is None:
-            name = f"blocks.{graph.n_layers - 1}.hook_resid_post"
-
-            def hook(stream, hook, edge=edge):
-                return stream - change(edge)
-
+            name, noised = f"blocks.{graph.n_layers - 1}.hook_resid_post", change(edge)
         else:
             read = caches[0][f"blocks.{layer}.hook_resid_pre"] - change(edge)
             kind = str(which).upper()
             noised = bridge.blocks[layer].ln1(read) @ weights[f"W_{kind}"][layer, head] + weights[f"b_{kind}"][layer, head]
             name = f"blocks.{layer}.attn.hook_{which}"
 
-            def hook(activation, hook, noised=noised, head=head):
-                activation = activation.clone()
-                activation[:, :, head] = noised
-                return activation
+        def hook(activation, hook, noised=noised, head=head):
+            if head is None:
+                return activation - noised
+            activation = activation.clone()
+            activation[:, :, head] = noised
+            return activation
 
         values.append(work.metric(bridge.run_with_hooks(work.clean, fwd_hooks=[(name, hook)], prepend_bos=False)))
     return Answer(torch.stack(values), torch.tensor(places), len(edges))

@@ -12,8 +12,8 @@ from torch import Tensor
 from tests.shape_checks import shapes_checked
 from tests.support.claim_projects import ROOT
 
-PACKAGES = ("engine", "measure", "tasks", "sae", "controls", "prompts", "edges")
-CHECKED = ("tests/engine/test_protocol.py", "tests/measure/test_orders_of_calls.py", "tests/edges/test_scores_by_hand.py")
+PACKAGES = ("engine", "measure", "tasks", "sae", "controls", "prompts")
+CHECKED = ("tests/engine/test_protocol.py", "tests/measure/test_orders_of_calls.py")
 
 
 @jaxtyped(typechecker=shapes_checked)
