@@ -34,10 +34,11 @@ class ClaimRun(NamedTuple):
 def run_claims(folder: Path, *arguments: str) -> ClaimRun:
     """Run claims with these arguments and a report in this folder; a run that did not end with verdicts is an error.
 
-    The report's page has empty figures: drawing takes up to a quarter of a run, and no failure to draw would end one.
+    The report's page has empty figures: drawing takes up to a quarter of a run, and no failure to draw would end one. What is
+    refuted is told in a sentence and no traceback, for which pytest would first parse the source of each of its lines.
     """
     with mock.patch.object(figures, "draw", return_value=figures.Drawing("not drawn")):
-        done = run_pytest(*arguments, "--report-dir", str(folder), "-q", "--no-progress")
+        done = run_pytest(*arguments, "--report-dir", str(folder), "-q", "--no-progress", "--tb=native")
     assert done.returncode in (0, 1) and (folder / "claims.json").exists(), done.stdout
     return ClaimRun(done.returncode, done.stdout, folder / "claims.json")
 
@@ -53,9 +54,9 @@ def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
             del sys.modules[name]  # a later test's project has a folder of that name
 
 
-def in_process(main: Callable[[], int]) -> subprocess.CompletedProcess[str]:
-    """What a process of this command, started in the project's root, would end with, and all that it would say."""
+def in_process(main: Callable[[], int], folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """What a process of this command, started in this folder, would end with, and all that it would say."""
     said = io.StringIO()
-    with contextlib.chdir(ROOT), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    with contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         status = main()
     return subprocess.CompletedProcess([], status, said.getvalue())
