@@ -2,7 +2,11 @@
 
 import csv
 import json
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +14,7 @@ from circuit_claims.audit import own
 from circuit_claims.audit.__main__ import main
 from circuit_claims.audit.own import cannot_fail, conclusion, controls_of
 from circuit_claims.audit.table import Audited
+from tests.support.claim_runs import in_process
 from tests.tasks.contrast.capitals import capitals
 
 CLAIMS = '''
@@ -39,6 +44,29 @@ def folder_of_claims(folder: Path, claims: str = CLAIMS) -> Path:
     return folder
 
 
+@pytest.fixture
+def controls_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_profile: None) -> None:
+    """The run on the subject is made in a process of its own, as it is for users, and those on controls in the test's."""
+    started = []
+
+    def process(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if list(command[:3]) != [sys.executable, "-m", "pytest"]:
+            return in_its_own(command, **options)
+        started.append(command)
+        if len(started) == 1:
+            return in_its_own(command, **options)
+        try:
+            arguments = [*command[3:], "--import-mode=importlib", "--capture=sys"]
+            return in_process(lambda: int(pytest.main(arguments)), tmp_path)
+        finally:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+                del sys.modules[name]
+
+    in_its_own = subprocess.run
+    monkeypatch.setattr(subprocess, "run", process)
+
+
+@pytest.mark.usefixtures("controls_in_this_process")
 def test_the_claim_that_cannot_fail_is_named(tmp_path: Path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder_of_claims(tmp_path / "mine")
