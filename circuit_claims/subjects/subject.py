@@ -4,7 +4,6 @@ Two steps, so that what is wrong is said before a claim runs and what is slow is
 names, card and memory; `load` boots the model.
 """
 
-import sys
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from circuit_claims.models.loading_guard import nothing_installed_or_downloaded
 from circuit_claims.models.subject_error import SubjectError
 from circuit_claims.prompts.templates import longest_text
 from circuit_claims.subjects.card_choice import card_for, no_card
+from circuit_claims.subjects.docstrings import refuse_stripped_docstrings
 from circuit_claims.subjects.engine_choice import Choice, choose_engine
 from circuit_claims.subjects.faithful_boot import boot, context_of, embedded, load_config, make_empty
 from circuit_claims.subjects.find import find_folder
@@ -77,10 +77,7 @@ def prepare(settings: Settings) -> Prepared:
 
     Raises SubjectError, with one sentence for the user.
     """
-    if sys.flags.optimize > 1:
-        raise SubjectError(
-            "transformers reads its own docstrings, which PYTHONOPTIMIZE=2 (or python -OO) takes away: set it to 1 or less"
-        )
+    refuse_stripped_docstrings()
     device, dtype = _device(settings.device), getattr(torch, settings.dtype)
     folder = find_folder(settings.name)
     with nothing_installed_or_downloaded(folder.name):
