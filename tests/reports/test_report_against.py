@@ -46,7 +46,7 @@ def test_a_run_like_its_base_keeps_the_exit_status(based):
     assert data["other"]["path"].endswith("claims.json") and data["set_up"] == []
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+@pytest.mark.parametrize("workers", [[], ["-n", "1"]])
 def test_a_claim_that_falls_is_told_and_fails_the_run_even_where_that_was_expected(based, workers):
     write(based, FORETOLD)
     result, rows, data = against(based, *workers)
