@@ -158,6 +158,12 @@ def _circuit() -> Callable[[list[str]], int | None]:
     return main
 
 
+def _coverage() -> Callable[[list[str]], int | None]:
+    from circuit_claims.catalogue.command_line import main
+
+    return main
+
+
 def _experiment(name: str) -> Callable[[], Callable[[list[str]], int | None]]:
     def find() -> Callable[[list[str]], int | None]:
         from circuit_claims.experiments.command_line import main
@@ -173,6 +179,7 @@ _hands_on_to("audit", "Run every claim on the controls, and write which of them 
 _hands_on_to("report", "Write a report from a run's journal (render), or hold one run against another (compare).", _report)
 _hands_on_to("train-sae", "Train a sparse autoencoder on a layer of a model's residual stream.", _train_sae)
 _hands_on_to("circuit", "Find a circuit of edges, draw it, and list its edges.", _circuit)
+_hands_on_to("coverage", "List which published numbers are tested by a claim, and which are not, and why.", _coverage)
 _hands_on_to("lens", "The logit lens on one prompt.", _experiment("lens"))
 _hands_on_to("trace", "Causal tracing of one prompt.", _experiment("trace"))
 _hands_on_to("patch", "Activation patching from one prompt into another.", _experiment("patch"))

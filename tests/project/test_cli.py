@@ -10,7 +10,20 @@ import pytest
 
 from circuit_claims import cli
 
-COMMANDS = ("run", "discover", "audit", "report", "train-sae", "circuit", "lens", "trace", "patch", "attention", "attribute")
+COMMANDS = (
+    "run",
+    "discover",
+    "audit",
+    "report",
+    "train-sae",
+    "circuit",
+    "coverage",
+    "lens",
+    "trace",
+    "patch",
+    "attention",
+    "attribute",
+)
 COMMAND = [sys.executable, "-m", "circuit_claims"]
 
 
