@@ -90,6 +90,11 @@ def test_every_page_is_reached_from_the_start_page():
     assert linked == {name for name in PAGES if name.startswith("docs/")} - {"docs/index.md"}
 
 
+def test_every_page_is_in_the_navigation_of_the_site():
+    names = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2])
+    assert sorted(f"docs/{name}" for name in names) == sorted(name for name in PAGES if name.startswith("docs/"))
+
+
 def test_every_option_that_a_page_names_is_one():
     helped = help_of("pytest") + "".join(help_of("circuit_claims", command) for command in COMMANDS)
     for option in set(re.findall(r"`(--[a-z-]+)", EVERYTHING)):
