@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from circuit_claims.heads import Head
-from tests.docs.pages import blocks, page
+from tests.docs.pages import PAGES, blocks, page, section
 from tests.support import claim_projects
 from tests.tasks.contrast.capitals import capitals, task
 
@@ -54,6 +54,14 @@ def test_a_true_claim_turns_false_where_answers_are_dealt_out_anew(project, opti
     assert row["quantity"] == "logit difference, answers dealt out anew among pairs of other clusters"
     assert row["counterexample"]["population"].startswith("46 pairs of pairs.csv, answers dealt out anew")
     result.stdout.fnmatch_lines(["*a control: the answers of pairs of your own are dealt out anew*"])
+
+
+@pytest.mark.parametrize("text", [section(PAGES["README.md"], "Your own behaviour"), page("tutorial/own-behaviour.md")])
+def test_the_claim_on_pairs_that_a_page_shows_holds(project, text):
+    """On all capitals that mini knows, of which the pairs that the page shows are some, or are like them."""
+    (claim,) = blocks(text, "python")
+    result, (row,) = run(project, claim.replace("capitals.csv", "pairs.csv"))
+    assert claim.count("capitals.csv") == 1 and result.ret == 0 and row["verdict"] == "holds"
 
 
 def test_what_is_wrong_with_the_pairs_is_one_sentence(project):
