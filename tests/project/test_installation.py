@@ -101,7 +101,9 @@ def test_nothing_is_imported_from_the_repository(python, tmp_path):
 
 
 def test_the_suite_runs_from_an_empty_folder(python, tmp_path):
-    done = run(python, tmp_path, "-m", "pytest", "--pyargs", "circuit_claims.claims", "-k", "behaviour", "--subject", "mini")
+    few = ("--prompts", "30", "--max-prompts", "30", "--hypothesis-profile", "fast")  # this is about files, and not about mini
+    suite = ("--pyargs", "circuit_claims.claims", "-k", "behaviour", "--subject", "mini")
+    done = run(python, tmp_path, "-m", "pytest", *suite, *few)
     assert done.returncode == 0, done.stdout[-3000:]
     found = rows(tmp_path)
     assert {row["claim_id"].rpartition("/")[0] for row in found} == {"ioi/behaviour"}
