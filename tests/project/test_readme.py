@@ -3,15 +3,15 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from circuit_claims import cli
 from tests.docs.pages import EVERYTHING, PAGES, ROOT, anchors, blocks, page, section
+from tests.support.claim_runs import in_process, run_pytest
 
 README = PAGES["README.md"]
 #: Commands of which a page may name an option by itself.
@@ -34,9 +34,18 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 
 @cache
-def help_of(*module: str) -> str:
-    command = [sys.executable, "-m", *module, "--help"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def help_of(program: str, *words: str) -> str:
+    """What pytest, or a command of ours, says with --help."""
+    if program == "pytest":
+        return run_pytest("--help").stdout
+    return in_process(lambda: ended_with([*words, "--help"])).stdout
+
+
+def ended_with(words: list[str]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.app(words, prog_name="circuit-claims")
+    assert ended.value.code in (0, None), words
+    return 0
 
 
 def test_the_readme_is_two_screens_long():
@@ -96,7 +105,7 @@ def test_every_page_is_in_the_navigation_of_the_site():
 
 
 def test_every_option_that_a_page_names_is_one():
-    helped = help_of("pytest") + "".join(help_of("circuit_claims", command) for command in COMMANDS)
+    helped = help_of("pytest") + "".join(help_of("circuit-claims", command) for command in COMMANDS)
     for option in set(re.findall(r"`(--[a-z-]+)", EVERYTHING)):
         assert option in helped, option
 
@@ -117,7 +126,7 @@ def test_every_command_that_a_page_shows_is_understood():
         elif program == "circuit-claims":
             own_claims = first == "audit" and words[1:2] and not words[1].startswith("-")
             command = words[:2] if first == "report" or own_claims else words[:1]
-            helped = help_of("circuit_claims", *command)
+            helped = help_of("circuit-claims", *command)
         else:
             continue
         for word in words:
