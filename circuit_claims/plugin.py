@@ -14,6 +14,7 @@ pytest_plugins = [
     "circuit_claims.fixtures.header",
     "circuit_claims.fixtures.sae",
     "circuit_claims.fixtures.tasks",
+    "circuit_claims.fixtures.edges",
     "circuit_claims.fixtures.contrasts",
     "circuit_claims.fixtures.published_tasks",
     "circuit_claims.fixtures.collection",

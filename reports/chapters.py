@@ -19,6 +19,7 @@ TITLES = {
     "gendered_pronouns": "Gendered pronouns",
     "docstrings": "Docstrings",
     "two_digit_addition": "Two-digit addition",
+    "discovery": "Discovery of circuits by edges",
     "other_circuits": "Other circuits",  # reports of an earlier version
     "probing": "Probing",
     "sae": "Sparse autoencoder",
