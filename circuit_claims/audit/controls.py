@@ -78,6 +78,10 @@ NO_CONTROL_SPEAKS: dict[str, str] = {
         f"{chapter}/": f"{_WORDS}: on noise with GPT-2's it is run in tests/chapters/test_published_task_claims.py"
         for chapter in ("subject_verb_agreement", "gendered_pronouns", "docstrings", "two_digit_addition")
     },
+    "discovery/published_circuits/": "its numbers are GPT-2 small's, and asked of no other model: with such a card of its own, "
+    "random:mini refutes them in tests/chapters/test_edge_claims.py",
+    "discovery/attribution_against_patching/attribution_to_a_block_goes": "as above; without its card the same numbers are held "
+    "against every control in attribution/attribution_patching",
     "successors/": f"{_WORDS}: on noise it is refuted in tests/tasks/weights/test_successors.py",
     "sae/sparsity/as_many_features_are_active_as_published": "the embedded autoencoder is TopK, whose L0 is given: "
     "tests/sae/test_sae_features.py has one whose L0 is measured",

@@ -1,6 +1,6 @@
 """The edges of a circuit that was found by hand: which families of heads send to which, by which input.
 
-Source: Wang et al. 2022, figure 2, as Conmy et al. 2023 (ACDC, `acdc/ioi/utils.py`) wrote it down as edges between heads; of the
+Source: Wang et al. 2022, figure 2, as Conmy et al. 2023 wrote it down as edges between heads (`acdc/ioi/utils.py`); of the
 inputs, the one that the paper names. Edges from the embedding and through MLPs, which the paper leaves out, are left out here.
 """
 

@@ -6,7 +6,7 @@
 
 Circuits are found by scores on `FOUND_ON` prompts of the discovery half, and judged on up to `JUDGED_ON` prompts of the verdict
 half; scores themselves are judged on up to `SCORED_ON` of these. A model of GPT-2's size has 32,491 edges, so that more prompts
-would cost minutes a claim.
+would cost minutes a claim, and of exact effects even these do.
 """
 
 import hashlib
@@ -37,12 +37,11 @@ from circuit_claims.tasks.task import Task
 FOUND_ON = 24
 #: Prompts of the verdict half on which circuits are judged at most, and scores of all edges.
 JUDGED_ON, SCORED_ON = 60, 30
-#: As SCORED_ON and FOUND_ON, of what takes passes for every layer, where there are many edges.
-FEW = 8
-#: With more edges than these, not all of them are patched, and the dearest scores are taken on few prompts.
+#: A model of more edges than these is large: circuits are judged on SCORED_ON prompts, exact effects and the scores that take
+#: passes for every layer are taken on FEW, and of edges into heads and MLPs, those into few of these are patched.
 MANY_EDGES = 5_000
-#: Where not all edges into queries, keys or values are patched, those into so many heads, drawn by seed.
-HEADS_PATCHED = 6
+FEW = 8
+RECEIVERS_PATCHED = 2
 
 Statistic = Callable[[Float[np.ndarray, "*resample row column"]], Float[np.ndarray, "*resample"]]
 T = TypeVar("T", bound=Taken)
@@ -68,6 +67,16 @@ class EdgeDiscovery:
     def corruption(self) -> str:
         """By which edges are noised."""
         return corruption_of(self.task)
+
+    @property
+    def judged_on(self) -> int:
+        """Prompts on which circuits are judged at most."""
+        return SCORED_ON if self.large else JUDGED_ON
+
+    @property
+    def large(self) -> bool:
+        """Whether the model has so many edges that not everything is affordable."""
+        return len(self.graph) > MANY_EDGES
 
     # Circuits
 
@@ -104,18 +113,18 @@ class EdgeDiscovery:
         return EdgeCircuit.of(self.task, edges, called=f"the {int(edges.sum())} known edges")
 
     def value_of(self, circuit: EdgeCircuit) -> Measurement[Samples]:
-        """The metric of a circuit, on up to `JUDGED_ON` prompts."""
-        return at_most(circuit.value(), JUDGED_ON)
+        """The metric of a circuit, on up to `judged_on` prompts."""
+        return at_most(circuit.value(), self.judged_on)
 
     def difference(self, one: EdgeCircuit, other: EdgeCircuit) -> Measurement[Samples]:
         """By how much the metric of one circuit is above that of another."""
         quantity = f"{self.task.metric.name} {one.how} less that {other.how}{self.task.under}"
         lead = one.value().minus(other.value(), quantity, self.task.metric.unit)
-        return at_most(lead.presupposing(self.task.competence()), JUDGED_ON)
+        return at_most(lead.presupposing(self.task.competence()), self.judged_on)
 
     def faithfulness_of(self, circuit: EdgeCircuit) -> Measurement[Samples]:
-        """(circuit − corrupted) / (clean − corrupted) of the metric, on up to `JUDGED_ON` prompts."""
-        return at_most(circuit.faithfulness(), JUDGED_ON)
+        """(circuit − corrupted) / (clean − corrupted) of the metric, on up to `judged_on` prompts."""
+        return at_most(circuit.faithfulness(), self.judged_on)
 
     def curve(self, method: Method, order: Order = "size") -> EdgeCurve:
         """Circuits of MIB's ten sizes by a method's scores, grown from the logits."""
@@ -123,15 +132,15 @@ class EdgeDiscovery:
 
     def faithfulness(self, method: Method, share: float) -> Measurement[GridStatistic]:
         """Of the circuit of this share of all edges, one of MIB's ten."""
-        return at_most(self.curve(method).faithfulness_at(share), JUDGED_ON)
+        return at_most(self.curve(method).faithfulness_at(share), self.judged_on)
 
     def cmd(self, method: Method) -> Measurement[GridStatistic]:
         """MIB's circuit-model distance."""
-        return at_most(self.curve(method).cmd(), JUDGED_ON)
+        return at_most(self.curve(method).cmd(), self.judged_on)
 
     def cpr(self, method: Method, order: Order = "value") -> Measurement[GridStatistic]:
         """MIB's circuit performance ratio, of circuits of the edges that help most."""
-        return at_most(self.curve(method, order).cpr(), JUDGED_ON)
+        return at_most(self.curve(method, order).cpr(), self.judged_on)
 
     def area_of_both(self, method: Method) -> Measurement[GridStatistic]:
         """CPR and CMD of the same circuits, added up: 1 where faithfulness never exceeds 1."""
@@ -140,7 +149,7 @@ class EdgeDiscovery:
         def sum_of(means: np.ndarray) -> np.ndarray:
             return cpr_of(faithfulness_of(means)) + cmd_of(faithfulness_of(means))
 
-        return at_most(curve.metric().of(sum_of, f"CPR + CMD, circuits by {method}{self.task.under}", "area"), JUDGED_ON)
+        return at_most(curve.metric().of(sum_of, f"CPR + CMD, circuits by {method}{self.task.under}", "area"), self.judged_on)
 
     def closer(self, method: Method, than: Method) -> Measurement[GridStatistic]:
         """By how much the CMD of one method's circuits is lower than that of another's."""
@@ -163,7 +172,7 @@ class EdgeDiscovery:
             values = np.concatenate([a.values, b.values], axis=1)
             return replace(a, values=values, row_axis="method", row_labels=[method, other])
 
-        return at_most(replace(one, take=take), JUDGED_ON)
+        return at_most(replace(one, take=take), self.judged_on)
 
     # Scores
 
@@ -194,38 +203,45 @@ class EdgeDiscovery:
         named = self._named(f"AUROC of edges by {method} less that by {over}")
         return self._scored(method, over).of(statistic, named, "AUROC")
 
+    def exact_auroc(self, known: EdgeMask, kind: str) -> Measurement[GridStatistic]:
+        """The AUROC of exact effects, among the edges into one kind of receiver."""
+        among = self.patched(kind)
+        named = self._named(
+            f"AUROC of edges into {_KINDS[kind]} by exact patching against {int(known[among].sum())} known ones"
+        )
+        grid = self._beside_exact([kind])
+        return grid.of(lambda means: auroc_of(np.abs(means[..., 0, :]), known[among]), named, "AUROC")
+
     def agreement(self, method: Method, kind: str) -> Measurement[GridStatistic]:
         """Pearson's coefficient of a method's scores with exact effects, over edges into one kind of receiver.
 
-        kind: q, k, v, MLP or logits; of a large model, not all edges into heads are patched (`patched`).
+        kind: q, k, v, MLP or logits; of a large model, not all edges into heads and MLPs are patched (`patched`).
         """
-        among = self.patched(kind)
-        named = self._named(f"correlation of {method} with exact patching over {self._which(among)} into {_KINDS[kind]}")
-        return self._beside_exact(among, method).of(lambda means: _correlation(means, 1), named, "correlation")
+        named = f"correlation of {method} with exact patching over {self._which(kind)} into {_KINDS[kind]}"
+        grid = self._beside_exact([kind], method)
+        return grid.of(lambda means: _correlation(means, 1), self._named(named), "correlation")
 
     def agreement_lead(self, method: Method, over: Method) -> Measurement[GridStatistic]:
         """By how much one method's scores correlate more with exact effects than another's, over edges of all kinds."""
-        among = np.any([self.patched(kind) for kind in _KINDS], axis=0)
-        named = self._named(f"correlation with exact patching over {self._which(among)} of {method} less that of {over}")
-        grid = self._beside_exact(among, method, over)
-        return grid.of(lambda means: _correlation(means, 1) - _correlation(means, 2), named, "correlation")
+        named = f"correlation with exact patching over {self._which(*_KINDS)} of {method} less that of {over}"
+        grid = self._beside_exact(list(_KINDS), method, over)
+        return grid.of(lambda means: _correlation(means, 1) - _correlation(means, 2), self._named(named), "correlation")
 
     def patched(self, kind: str) -> EdgeMask:
         """The edges into one kind of receiver that are patched exactly.
 
-        All of them in a model of up to `MANY_EDGES`; in larger ones, of those into queries, keys or values, those into
-        `HEADS_PATCHED` heads of the upper half, drawn by the task's seed.
+        All of them, but for heads and MLPs of a large model: there, those into the `RECEIVERS_PATCHED` whose edges have the
+        largest scores by EAP-IG (inputs) on the discovery half.
         """
         graph = self.graph
         receivers = [i for i, receiver in enumerate(graph.receivers) if receiver.kind == kind]
-        if len(graph) > MANY_EDGES and kind in ("q", "k", "v"):
-            upper = receivers[len(receivers) // 2 :]
-            drawn = np.random.default_rng([self.task.seed, 7, "qkv".index(kind)]).choice(upper, HEADS_PATCHED, replace=False)
-            receivers = drawn.tolist()
+        if self.large and len(receivers) > RECEIVERS_PATCHED:
+            sizes = np.add.reduceat(np.abs(self.scores("EAP-IG inputs").mean), graph.offsets[:-1])
+            receivers = sorted(receivers, key=lambda receiver: -sizes[receiver])[:RECEIVERS_PATCHED]
         return np.isin(graph.receiver_of_edge, receivers)
 
-    def _which(self, among: EdgeMask) -> str:
-        return f"{int(among.sum()):,} edges"
+    def _which(self, *kinds: str) -> str:
+        return f"{sum(int(self.patched(kind).sum()) for kind in kinds):,} edges"
 
     def _scored(self, *methods: Method) -> Measurement[Grid]:
         """The scores of all edges, a row a method."""
@@ -236,12 +252,15 @@ class EdgeDiscovery:
 
         return self._of_scores(take, methods)
 
-    def _beside_exact(self, among: EdgeMask, *methods: Method) -> Measurement[Grid]:
-        """Exact effects and scores of some edges, a row each."""
+    def _beside_exact(self, kinds: Sequence[str], *methods: Method) -> Measurement[Grid]:
+        """Exact effects and scores of the edges of some kinds that are patched, a row each."""
+        masks = [self.patched(kind) for kind in kinds]
 
         def take(n: int) -> Grid:
-            found = [edge_scores(self.task, method, n=n).values[:, among] for method in methods]
-            return self._grid(np.stack([self._exact(among, n), *found], axis=1), ("exact", *methods))
+            exact = np.concatenate([self._exact(mask, n) for mask in masks], axis=1)
+            scores = [edge_scores(self.task, method, n=n).values for method in methods]
+            found = [np.concatenate([values[:, mask] for mask in masks], axis=1) for values in scores]
+            return self._grid(np.stack([exact, *found], axis=1), ("exact", *methods))
 
         return self._of_scores(take, ("exact", *methods))
 
@@ -276,8 +295,7 @@ class EdgeDiscovery:
 
     def _prompts(self, method: str, usual: int) -> int:
         """On how many prompts a method's scores are taken."""
-        dear = method in ("EAP-IG activations", "exact") and len(self.graph) > MANY_EDGES
-        return FEW if dear else usual
+        return FEW if self.large and method in ("EAP-IG activations", "exact") else usual
 
     def _named(self, what: str) -> str:
         return f"{what} ({self.corruption}){self.task.under}"

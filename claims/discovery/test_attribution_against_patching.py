@@ -26,8 +26,8 @@ def test_EAP_IG_goes_with_patching_better_than_EAP(discovery, expect):
 
 
 @pytest.mark.parametrize("of", ["resid_pre", "attn_out", "mlp_out"])
-def test_attribution_to_a_block_goes_with_patching_as_far_as_either_source_says(ioi, card, expect, of):
+def test_attribution_to_a_block_goes_with_patching_as_far_as_either_source_says(ioi, published, expect, of):
     """On the eight demo prompts, attribution patching of {of} by layer and position correlates with patching as published."""
-    expected = card[f"attribution agreement of {of}"]
+    expected = published[f"attribution agreement of {of}"]
     demo = ioi.published(DEMO, corrupted={"S2 to IO": DEMO_CORRUPTED}, prepend_bos=True)
     expect(demo.attribution_correlation(of)).near(expected)

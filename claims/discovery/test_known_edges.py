@@ -28,6 +28,13 @@ def test_scores_tell_known_edges_from_others(discovery, known_edges, expect, met
     expect(discovery.auroc(known_edges, method), because="what a coin gives").above(chance(method))
 
 
+def test_exact_effects_tell_known_edges_into_the_logits(discovery, known_edges, expect):
+    """Of edges into the logits, known ones have larger exact effects than others, far more often than by chance."""
+    source = f"{SOURCE}; {INTERPBENCH} has .28 of exact patching over all edges, below chance"
+    because = "0.9: what is known is what there is, so that exact effects can hardly miss it"
+    expect(discovery.exact_auroc(known_edges, "logits"), source, because=because).above(0.9)
+
+
 @pytest.mark.parametrize("method", ["EAP", "EAP-IG inputs"])
 def test_scores_tell_known_edges_better_than_where_they_lie(discovery, known_edges, expect, method):
     """Scores by {method} tell known edges from others better than how near the layers are that they connect."""
