@@ -80,8 +80,8 @@ NO_CONTROL_SPEAKS: dict[str, str] = {
     },
     "discovery/published_circuits/": "its numbers are GPT-2 small's, and asked of no other model: with such a card of its own, "
     "random:mini refutes them in tests/chapters/test_edge_claims.py",
-    "discovery/attribution_against_patching/attribution_to_a_block_goes": "as above; without its card the same numbers are held "
-    "against every control in attribution/attribution_patching",
+    "discovery/attribution_against_patching/attribution_to_a_block_goes": "the same numbers are held "
+    "against controls in attribution/attribution_patching; here they are GPT-2 small's alone, with a second source beside them",
     "successors/": f"{_WORDS}: on noise it is refuted in tests/tasks/weights/test_successors.py",
     "sae/sparsity/as_many_features_are_active_as_published": "the embedded autoencoder is TopK, whose L0 is given: "
     "tests/sae/test_sae_features.py has one whose L0 is measured",
