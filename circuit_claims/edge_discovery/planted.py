@@ -1,6 +1,6 @@
 """Subjects whose edges are known: the planted model and its variants, and the controls that are held against them."""
 
-from circuit_claims.controls.names import is_control, modelled_on
+from circuit_claims.controls.names import modelled_on
 from circuit_claims.controls.plan import plan
 from circuit_claims.controls.planted import MUTILATIONS
 from circuit_claims.controls.planted_edges import Carried, wired
@@ -41,6 +41,6 @@ def known_edges(subject: str) -> EdgeMask:
     kind, _, rest = subject.partition(":")
     if kind == "planted" and rest in ("", *MUTILATIONS):
         return planted_edges(rest)
-    if is_control(subject) and modelled_on(subject) == modelled_on("planted"):
+    if kind in ("random", "shuffled") and modelled_on(subject) == modelled_on("planted"):
         return planted_edges()
     raise Untested(f"the edges of {subject}'s circuit are not known: take a model that is built by hand, --subject planted")

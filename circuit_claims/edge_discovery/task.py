@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from circuit_claims.edges.circuit import EdgeCircuit
 from circuit_claims.edges.curve import SHARES, EdgeCurve, cmd_of, cpr_of, faithfulness_of
@@ -42,6 +42,8 @@ JUDGED_ON, SCORED_ON = 60, 30
 MANY_EDGES = 5_000
 FEW = 8
 RECEIVERS_PATCHED = 2
+#: Edges in a figure of scores: all of them would make a report of many megabytes.
+SHOWN = 24
 
 Statistic = Callable[[Float[np.ndarray, "*resample row column"]], Float[np.ndarray, "*resample"]]
 T = TypeVar("T", bound=Taken)
@@ -248,7 +250,8 @@ class EdgeDiscovery:
 
         def take(n: int) -> Grid:
             found = [edge_scores(self.task, method, n=n) for method in methods]
-            return self._grid(np.stack([np.broadcast_to(one.values, (n, len(self.graph))) for one in found], axis=1), methods)
+            values = np.stack([np.broadcast_to(one.values, (n, len(self.graph))) for one in found], axis=1)
+            return self._grid(values, methods, np.arange(len(self.graph)))
 
         return self._of_scores(take, methods)
 
@@ -260,7 +263,8 @@ class EdgeDiscovery:
             exact = np.concatenate([self._exact(mask, n) for mask in masks], axis=1)
             scores = [edge_scores(self.task, method, n=n).values for method in methods]
             found = [np.concatenate([values[:, mask] for mask in masks], axis=1) for values in scores]
-            return self._grid(np.stack([exact, *found], axis=1), ("exact", *methods))
+            numbers = np.concatenate([np.flatnonzero(mask) for mask in masks])
+            return self._grid(np.stack([exact, *found], axis=1), ("exact", *methods), numbers)
 
         return self._of_scores(take, ("exact", *methods))
 
@@ -280,17 +284,35 @@ class EdgeDiscovery:
         measured = Measurement(take, task.prepend_bos, task.limit).presupposing(task.baseline(self.corruption))
         return at_most(measured, min(self._prompts(method, SCORED_ON) for method in methods))
 
-    def _grid(self, values: Float[np.ndarray, "prompt row edge"], rows: Sequence[str]) -> Grid:
+    def _grid(
+        self, values: Float[np.ndarray, "prompt row edge"], rows: Sequence[str], numbers: Int[np.ndarray, " edge"]
+    ) -> Grid:
+        """Scores of some edges, by their numbers; drawn are those that the first row scores highest."""
         task, n = self.task, len(values)
+        quantity, unit = f"scores of edges{task.under}", task.metric.unit
+        means = values.mean(0)
+        best = np.argsort(-np.abs(means[0]), kind="stable")[:SHOWN]
+        drawn = {
+            "kind": "heatmap",
+            "title": f"{quantity}: the {len(best)} largest by {rows[0]}",
+            "rows": [str(self.graph[int(numbers[i])]) for i in best],
+            "columns": list(rows),
+            "row_axis": "edge",
+            "column_axis": "method",
+            "unit": unit,
+            "values": means[:, best].T.tolist(),
+            "marks": [],
+        }
         return Grid(
             values=values,
-            quantity=f"scores of edges{task.under}",
-            unit=task.metric.unit,
+            quantity=quantity,
+            unit=unit,
             clusters=clusters_of(task.prompts(n)),
             row_axis="method",
             row_labels=rows,
             column_axis="edge",
             exact=0 < len(task.fixed) <= n,
+            drawn=drawn,
         )
 
     def _prompts(self, method: str, usual: int) -> int:

@@ -11,7 +11,7 @@ from tests.support.claim_runs import run_claims
 CHAPTER = Path("claims/discovery")
 #: What takes no exact patching of edges into heads, which is most of the chapter's time.
 FILES = [str(CHAPTER / name) for name in ("test_all_and_no_edges.py", "test_edges_by_hand.py", "test_found_circuits.py")]
-FILES += [f"{CHAPTER}/test_attribution_against_patching.py::test_scores_go_with_exact_patching[EAP-logits]"]
+FILES += [f"{CHAPTER}/test_attribution_against_patching.py::test_scores_go_with_exact_patching[EAP-the logits]"]
 #: Of models whose edges are known, and of GPT-2 small alone.
 OF_OTHERS = [str(CHAPTER / name) for name in ("test_known_edges.py", "test_published_circuits.py")]
 

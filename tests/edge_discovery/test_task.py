@@ -106,3 +106,12 @@ def test_a_small_model_is_measured_whole_and_a_large_one_in_part(found, monkeypa
     assert set(readers) == set(sorted(sums, key=lambda i: -sums[i])[:2])
     limits = [found.cmd("EAP").limit, found.auroc(few, "EAP").limit, found.agreement("EAP", "q").limit]
     assert limits == [SCORED_ON, SCORED_ON, FEW]
+
+
+def test_a_figure_shows_the_largest_scores_alone(found):
+    """A report that drew all 32,491 edges of GPT-2's shape would not end."""
+    figure = found.auroc(found.patched("q"), "EAP").take(N).figure(0.5, None)
+    scores = edge_scores(found.task, "EAP", n=N)
+    assert figure["rows"] == scores.to_frame(24).apply(lambda row: f"{row.sender} -> {row.receiver}", axis=1).tolist()
+    assert np.allclose(np.array(figure["values"])[:, 0], scores.to_frame(24).score)
+    assert len(found.agreement("EAP", "q").take(N).figure(0.5, None)["rows"]) == 24
