@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from circuit_claims.cards.card import Card
 from circuit_claims.edges.edge import Edge, Receiver, Sender
-from circuit_claims.heads import Reader
+from circuit_claims.heads import Head, Reader
 from circuit_claims.untested import Untested
 
 
@@ -45,7 +45,7 @@ def edges_of_link(card: Card, name: str) -> list[Edge]:
         return [Edge(Sender(*head), Receiver()) for head in senders]
     receivers = _in_the_circuit(card, link.receiver)
     edges = [
-        Edge(Sender(*sender), Receiver(*receiver, link.into))
+        Edge(Sender(*sender), Receiver(receiver.layer, receiver.head, link.into))
         for sender in senders
         for receiver in receivers
         if sender.layer < receiver.layer
@@ -74,7 +74,7 @@ def edges_by_hand(card: Card) -> list[Edge]:
     return found
 
 
-def _in_the_circuit(card: Card, name: str) -> list:
+def _in_the_circuit(card: Card, name: str) -> list[Head]:
     family = card.family(name)
     if family.role_only:
         raise Untested(f"the {name} heads on the card {card.name!r} are in no circuit: they have the role alone (role_only)")
