@@ -21,7 +21,7 @@ def test_scores_go_with_exact_patching(discovery, expect, method, into):
 
 def test_EAP_IG_goes_with_patching_better_than_EAP(discovery, expect):
     """Over edges of all kinds, EAP-IG (inputs) correlates more with exact patching than EAP does."""
-    source = "Hanna et al. 2024, section 3: the gradient at the clean prompt alone misses what saturates"
+    source = "Hanna et al. 2024: the gradient at the clean prompt alone misses what saturates"
     expect(discovery.agreement_lead("EAP-IG inputs", "EAP"), source).above(0)
 
 

@@ -6,7 +6,7 @@ from circuit_claims.edge_discovery.links import LINKS, edges_by_hand, edges_of_l
 
 pytestmark = pytest.mark.section("7.2")
 
-SOURCE = "Wang et al. 2022, figure 2; Syed et al. 2023, section 4; Hanna et al. 2024, section 4.3"
+SOURCE = "Wang et al. 2022, figure 2; Syed et al. 2023; Hanna et al. 2024"
 TEN_TIMES = "half of them among a twentieth of all edges, ten times what chance gives"
 
 

@@ -8,7 +8,7 @@ import pytest
 pytestmark = pytest.mark.section("7.3")
 
 MIB = "MIB, Mueller et al. 2025, section 3"
-HANNA = "Hanna et al. 2024, section 4"
+HANNA = "Hanna et al. 2024"
 TENTH = 0.1
 
 
