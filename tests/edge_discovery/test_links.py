@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from circuit_claims.cards.card import Card, find_card
+from circuit_claims.cards.card import Card
+from circuit_claims.cards.find import find_card
 from circuit_claims.edge_discovery.links import LINKS, edges_by_hand, edges_of_link
 from circuit_claims.edges.graph import EdgeGraph
 from circuit_claims.untested import Untested
