@@ -50,7 +50,7 @@ def test_a_second_circuit_takes_the_place_of_the_first_and_of_nothing_else(folde
     assert "edges of mini" in capsys.readouterr().out
     assert json.loads((folder / "circuit.json").read_text(encoding="utf-8"))["method"] == "random"
     (tmp_path / "circuit.svg").write_text("mine")
-    refused(["--subject", "mini", "--out", str(tmp_path)], "no circuit was written to it", capsys)
+    refused(["--subject", "mini", "--out", str(tmp_path)], "no search for a circuit wrote it", capsys)
     assert (tmp_path / "circuit.svg").read_text() == "mine"
 
 
