@@ -88,7 +88,8 @@ def loop_over_edges(work: Work, every: int) -> Answer:
         else:
             read = caches[0][f"blocks.{layer}.hook_resid_pre"] - change(edge)
             kind = str(which).upper()
-            noised = bridge.blocks[layer].ln1(read) @ weights[f"W_{kind}"][layer, head] + weights[f"b_{kind}"][layer, head]
+            normed = bridge.get_submodule(f"blocks.{layer}.ln1")(read)
+            noised = normed @ weights[f"W_{kind}"][layer, head] + weights[f"b_{kind}"][layer, head]
             name = f"blocks.{layer}.attn.hook_{which}"
 
         def hook(activation, hook, noised=noised, head=head):

@@ -26,7 +26,7 @@ def document(template: str, *, scripted: bool = False, **values: Any) -> str:
     """
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8") if scripted else ""
     return (
-        _environment()
+        _environment(TEMPLATES)
         .get_template(template)
         .render(
             style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
@@ -39,10 +39,10 @@ def document(template: str, *, scripted: bool = False, **values: Any) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def _environment(templates: Path) -> Environment:
     """Made once, since it keeps the templates that it has compiled; one whose file has changed is compiled anew."""
     return Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(templates),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_finalize,
