@@ -60,9 +60,9 @@ class FoundCircuit:
         low, high = found.mean_interval()
         kept, there = int(self.circuit.mask.sum()), len(self.scores.graph)
         pruned = self.asked - kept
-        less = f", {pruned:,} of {self.asked:,} being pruned since nothing reaches them" if pruned else ""
+        less = f", {pruned:,} of {self.asked:,} being pruned since nothing reaches them," if pruned else ""
         return (
-            f"{kept:,} of {there:,} edges of {self.task.subject.name} ({kept / there:.1%}) by {self.scores.method}{less}, have "
+            f"{kept:,} of {there:,} edges of {self.task.subject.name} ({kept / there:.1%}) by {self.scores.method}{less} have "
             f"a faithfulness of {found.estimate:.3g} [{low:.3g}, {high:.3g}] on {self.n} prompts"
         )
 

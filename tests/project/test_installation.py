@@ -15,7 +15,7 @@ from circuit_claims.embedded import checkout
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("circuit_claims", "claims", "fixtures", "reports")
 
-pytestmark = pytest.mark.skipif(checkout() is None, reason="needs the repository: there is nothing to build a wheel from")
+pytestmark = pytest.mark.skipif(checkout() is None, reason="there is nothing to build a wheel from: run it in a clone")
 
 CLAIM = '''
 def test_the_answer_is_known(ioi, expect):
